@@ -1,0 +1,40 @@
+"""What does steering cost? 64 tokens with an edit at one layer, against plain generation of as many."""
+
+from __future__ import annotations
+
+from bench.harness import SEED, Bench, Row, Side, compare, pairs_of, rounds
+
+TOKENS = 64
+LAYER = 12
+# Small: the text must run on for as many tokens as the plain one, and only the cost is compared.
+STRENGTH = 0.05
+
+
+def measure(bench: Bench) -> tuple[list[Row], list[Side]]:
+    """All rows, and the sides that took part."""
+    pair = bench.pair()
+    tokens = 8 if bench.quick else TOKENS
+    mine = {"text": pair.source, "tokens": tokens, "layer": LAYER, "strength": STRENGTH, "seed": SEED}
+    theirs = {"ids": list(pair.source_ids), "tokens": tokens}
+    with bench.side("ours") as ours, bench.side("plain") as plain:
+        found = rounds(
+            {
+                "ours": lambda: ours.ask("generate", **mine, values=True),
+                "theirs": lambda: plain.ask("generate", **theirs, values=True),
+            },
+            bench.count(15),
+        )
+        lengths = {len(answer.values["ids"]) for answers in found.values() for answer in answers}
+        if lengths != {tokens}:
+            raise ValueError(f"Generated {lengths} tokens, not {tokens} each: a text ended early.")
+        row = compare(
+            f"generate {tokens} tokens with a steering edit",
+            "model.generate",
+            "plain generate",
+            "cost",
+            pairs_of(found["ours"], found["theirs"]),
+            reach=1.05,
+            cells=(tokens, tokens),
+            unit="token",
+        )
+        return [row], [ours, plain]

@@ -1,0 +1,129 @@
+"""Cutaway, through its public API, as its user writes it.
+
+`plain` is the same Hugging Face module called without cutaway, in the same process: the closest floor for
+overheads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bench.side import worker
+
+READ = "resid_post[*], z[*], mlp_act[*]"
+
+
+def imports() -> None:
+    """Bring in the library before the clock starts."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+
+    import cutaway
+
+    assert cutaway.open is not None and cutaway.Model is not None  # imported when they are first used
+
+
+def prepare(setup: worker.Setup) -> Any:
+    """Open the model."""
+    import cutaway
+
+    return cutaway.open(setup.model)
+
+
+def plain(model: Any, *, ids: list[int]) -> worker.Thunk:
+    """One forward of the module itself, without gradients."""
+    import torch
+
+    tokens = torch.tensor([ids])
+
+    def work() -> worker.Values:
+        with torch.no_grad():
+            return {"logits": model.hf(tokens).logits[0, -1]}
+
+    return work
+
+
+def idle(model: Any, *, ids: list[int]) -> worker.Thunk:
+    """A run that reads nothing, with all logits."""
+    return lambda: {"logits": model.run([ids]).logits[0, -1]}
+
+
+def read(model: Any, *, ids: list[int]) -> worker.Thunk:
+    """A run that keeps residual stream, heads' z and MLP activations of every layer, with all logits."""
+
+    def work() -> worker.Values:
+        run = model.run([ids], read=READ)
+        return {"logits": run.logits[0, -1], "resid": run["resid_post[3]"][0], "z": run["z[3]"][0]}
+
+    return work
+
+
+def task_of(source: str, base: str, source_ids: Sequence[int], base_ids: Sequence[int], model: Any) -> Any:
+    """The pair as a task: the source is the prompt, the base its contrast; the token ids are checked."""
+    import cutaway
+    from bench.prompts import ANSWER, WRONG
+
+    task = cutaway.Task.from_prompts(source, contrasts=base, answers=ANSWER, wrong=WRONG)
+    encoded = task.encode(model.tokenizer)
+    if list(encoded.ids[0]) != list(source_ids) or list(encoded.contrast_ids[0]) != list(base_ids):
+        raise ValueError("cutaway reads other tokens in the pair than the harness.")
+    return encoded
+
+
+def sweep(model: Any, *, over: str, pair: dict[str, Any], strict: bool = False) -> worker.Thunk:
+    """Every cell of `over`, from the source run into the base run; the values in the order of the cells."""
+    import numpy as np
+
+    task = task_of(model=model, **pair)
+
+    def work() -> worker.Values:
+        done = model.sweep(task, over=over, direction="denoise", strict=strict)
+        layers = [cell.layer for cell in done.cells]
+        positions = [cell.position for cell in done.cells]
+        heads = [-1 if cell.head is None else cell.head for cell in done.cells]
+        return {"values": done.values[0], "cells": np.array([layers, positions, heads]).T}
+
+    return work
+
+
+def lens(model: Any, *, ids: list[int], text: str, top: int = 5) -> worker.Thunk:
+    """The lens after every layer: top tokens, and the score of the token that follows."""
+    import cutaway
+
+    if model.encode(text) != ids:
+        raise ValueError("cutaway reads other tokens in the text than the harness.")
+
+    def work() -> worker.Values:
+        result = cutaway.logit_lens(model, text, top=top)
+        return {"result": result}
+
+    return work
+
+
+def generate(model: Any, *, text: str, tokens: int, layer: int, strength: float, seed: int) -> worker.Thunk:
+    """Greedy generation with a steering vector added after one layer."""
+    import torch
+
+    import cutaway
+
+    generator = torch.Generator().manual_seed(seed)
+    vector = torch.randn(model.anatomy.d_model, generator=generator)
+
+    def work() -> worker.Values:
+        edit = cutaway.add(f"resid_post[{layer}]", vector, scale=strength)
+        return {"ids": model.generate([text], edit=edit, max_new_tokens=tokens).ids[0]}
+
+    return work
+
+
+WORKS: dict[str, worker.Work] = {
+    "plain": plain,
+    "idle": idle,
+    "read": read,
+    "sweep": sweep,
+    "lens": lens,
+    "generate": generate,
+}
+
+if __name__ == "__main__":
+    worker.serve(imports, prepare, WORKS)

@@ -1,0 +1,1 @@
+"""What models are shown: tasks with contrasts, and plain text."""

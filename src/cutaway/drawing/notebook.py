@@ -1,0 +1,42 @@
+"""How does a result look in a notebook? As the same pieces of HTML, with the terminal's text beside them.
+
+A front end that shows no HTML, such as a console or a diff, takes the text.
+Limits: scripts do not run in a notebook that is not trusted; then the browser's own hints show the values.
+"""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from cutaway.core.method import renderer
+from cutaway.core.result import Result
+from cutaway.drawing.html import checks, ended, figures, fragment, notes, style
+from cutaway.drawing.terminal import whole
+
+
+@renderer("notebook", asks="What does the result look like in a notebook?")
+def notebook(result: Result, view: int | None = None) -> dict[str, str]:
+    """What a notebook shows: HTML, and plain text for front ends without it.
+
+    Args:
+        result: what to show.
+        view: index of the one view to show; all when None.
+    """
+    shown = range(len(result.views)) if view is None else [view]
+    parts = [fragment(result, index, with_checks=False) for index in shown]
+    parts += [figures(result), checks(result.checks), notes(result), ended(result)]
+    inside = "".join(parts)
+    return {
+        "text/html": f'<style>{style()}</style><div class="cutaway">{inside}</div>',
+        "text/plain": plain(result, view),
+    }
+
+
+def plain(result: Result, view: int | None = None, *, width: int = 100) -> str:
+    """The result as plain text, as a terminal without colours shows it."""
+    console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
+    with console.capture() as captured:
+        console.print(whole(result, view))
+    return captured.get()

@@ -1,0 +1,1 @@
+"""Pictures made of shapes, for pages and papers."""

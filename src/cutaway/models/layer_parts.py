@@ -1,0 +1,453 @@
+"""Where in a layer does each site's value pass? From what the probe saw of the layer to places that taps can use."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.models import probe
+from cutaway.models.probe import Call, Step, Trace
+
+if TYPE_CHECKING:
+    from cutaway.models.anatomy import Anatomy, Layer
+
+ATTENTION_KINDS = ("q", "k", "v", "k_per_query_head", "v_per_query_head", "scores", "pattern", "z")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value passes.
+
+    Attributes:
+        module, path: the module whose input or output it is.
+        side: `in`, `out`, `attention` (the attention call), `softmax` or `linear` (inside the module), `experts`, `logits`.
+        index: which element of a tuple output.
+        scale: the site's value is `scale` times what the module gives.
+        columns: which columns of the last dimension, where a projection is fused, as [head, d_head].
+        heads: the last dimension is (heads, d_head).
+        head_first: the module gives [prompt, head, position, d_head].
+    """
+
+    module: nn.Module
+    path: str
+    side: str
+    index: int | None = None
+    scale: float = 1.0
+    columns: Tensor | None = None
+    heads: int = 0
+    head_first: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """True when what the module gives is the site's value as it is."""
+        return self.scale == 1.0 and self.columns is None and not self.heads and not self.head_first
+
+    def get(self, raw: Tensor) -> Tensor:
+        """The site's value in its canonical layout, from what the module gave."""
+        value = raw if self.scale == 1.0 else raw * self.scale
+        if self.head_first:
+            return value.transpose(1, 2)
+        if self.columns is not None:
+            return value[..., self.columns.to(raw.device)]
+        if self.heads:
+            return value.reshape(*value.shape[:-1], self.heads, -1) if value.dim() == 3 else value
+        return value
+
+    def put(self, raw: Tensor, value: Tensor) -> Tensor:
+        """What the module must give so that the site has this value."""
+        if self.head_first:
+            value = value.transpose(1, 2)
+        elif self.columns is not None:
+            new = raw.clone()
+            new[..., self.columns.to(raw.device)] = value.to(raw.dtype)
+            value = new
+        elif self.heads:
+            value = value.reshape(*value.shape[:2], *raw.shape[2:])
+        return value if self.scale == 1.0 else value / self.scale
+
+
+def fill(layer: Layer, trace: Trace, tolerance: float, anatomy: Anatomy) -> Layer | None:
+    """Give a layer its places and its refusals; returns the layer's cross-attention as a layer of its own."""
+    layer.places["resid_pre"] = Place(layer.module, layer.path, "in")
+    layer.places["resid_post"] = Place(layer.module, layer.path, "out", layer.out_index)
+    if trace.runs != 1:
+        reason = f"the layer ran {trace.runs} times in one forward pass"
+        layer.refused.update({kind: reason for kind in _all_kinds() if kind not in layer.places})
+        if trace.runs == 0:
+            layer.places.clear()
+            layer.refused.update({kind: reason for kind in _all_kinds()})
+        else:
+            layer.refused.update(dict.fromkeys(("resid_pre", "resid_post"), reason))
+            layer.places.clear()
+        return None
+    calls = sorted(trace.calls, key=lambda call: call.order)
+    cross = _attention(layer, trace, calls)
+    steps = probe.steps_of(trace, tolerance)
+    if steps is None:
+        reason = "no sum of branches explains how the layer changes the residual stream"
+        layer.refused.update(dict.fromkeys(("resid_mid", "attn_contrib", "mlp_contrib"), reason))
+        attention_step = mlp_step = cross_step = None
+    else:
+        attention_step, cross_step, mlp_step = _named_steps(layer, trace, steps)
+        layer.parallel = any(step.parallel for step in steps)
+        layer.post_norm = any(step.norm is not None for step in steps)
+        _stream(layer, steps, attention_step, mlp_step, calls)
+    _branch(layer, "attn", attention_step, calls, trace, tolerance)
+    _branch(layer, "mlp", mlp_step, calls, trace, tolerance)
+    _mlp_inside(layer, mlp_step, calls, trace)
+    _experts(layer, trace, calls, mlp_step, anatomy)
+    _output_projection(layer, trace, calls, anatomy)
+    _before_rotation(layer, trace, calls)
+    if cross is not None:
+        _branch(cross, "attn", cross_step, calls, trace, tolerance)
+    for kind in _all_kinds():
+        if kind not in layer.places:
+            layer.refused.setdefault(kind, _missing(kind, layer, attention_step, mlp_step, steps))
+    return cross
+
+
+def _all_kinds() -> tuple[str, ...]:
+    from cutaway.core.site import KINDS
+
+    return tuple(kind for kind, (part, _) in KINDS.items() if part != "ends")
+
+
+def _missing(kind: str, layer: Layer, attention: Step | None, mlp: Step | None, steps: list[Step] | None) -> str:
+    if kind in ("router", "expert_out"):
+        return "the layer has no mixture of experts"
+    if kind in ("q_pre_rope", "k_pre_rope"):
+        return "no rotated query or key was found: where there is no rotary embedding, q and k are the same"
+    if kind.startswith("attn") and attention is None and steps is not None:
+        return "the layer has no attention or other token mixer"
+    if kind.startswith("mlp") and layer.n_experts and kind in ("mlp_pre", "mlp_act"):
+        return "the MLP is a mixture of experts: read router and expert_out"
+    if kind.startswith("mlp") and mlp is None and steps is not None:
+        return "the layer has no MLP"
+    if kind in ATTENTION_KINDS:
+        return "the layer makes no attention call that could be tapped"
+    return "the probe did not find it"
+
+
+# --- attention ---------------------------------------------------------------------------------------------------
+
+
+def _attention(layer: Layer, trace: Trace, calls: list[Call]) -> Layer | None:
+    """Places of q, k, v, scores, pattern and z; returns cross-attention where there is a second call."""
+    from cutaway.models.anatomy import Layer as NewLayer
+
+    seen: list[probe.AttentionCall] = []
+    for call in trace.attention:
+        if call.module not in [other.module for other in seen]:
+            seen.append(call)
+    if not seen:
+        _attention_outside_registry(layer, trace, calls)
+        return None
+    _tapped(layer, seen[0])
+    if len(seen) == 1:
+        return None
+    cross = NewLayer(layer.index, layer.path, layer.module)
+    _tapped(cross, seen[1])
+    for kind in _all_kinds():
+        if kind not in cross.places:
+            cross.refused.setdefault(kind, "of cross-attention, only its heads and its contribution are served")
+    return cross
+
+
+def _tapped(layer: Layer, call: probe.AttentionCall) -> None:
+    layer.attention = layer.core = call.module
+    layer.n_heads, layer.n_kv_heads = int(call.q.shape[2]), int(call.k.shape[2])
+    layer.d_head, layer.d_value = int(call.z.shape[-1]), int(call.v.shape[-1])
+    for kind in ATTENTION_KINDS:
+        layer.places[kind] = Place(call.module, "", "attention")
+    if call.z.dim() != 4 or call.z.shape[2] != call.q.shape[2]:
+        layer.places.pop("z")
+        layer.refused["z"] = f"the attention call returns {tuple(call.z.shape)}, not one z for each of its heads"
+    if call.v.shape[1] != call.q.shape[1] or call.k.shape[1] != call.q.shape[1]:
+        return
+    if not hasattr(call.module, "num_key_value_groups") and layer.n_heads != layer.n_kv_heads:
+        for kind in ("k_per_query_head", "v_per_query_head"):
+            layer.places.pop(kind)
+            layer.refused[kind] = "the attention module does not say how it shares its keys among heads"
+
+
+def _attention_outside_registry(layer: Layer, trace: Trace, calls: list[Call]) -> None:
+    """Attention that does not use the registry: its softmax can be seen, and its z before the output projection."""
+    named = [c for c in calls if re.search(r"attention|attn", type(c.module).__name__, re.I) and not c.is_leaf]
+    if not named:
+        return
+    core = max(named, key=lambda c: c.path.count("."))
+    layer.core = core.module
+    for kind in ("scores", "pattern"):
+        layer.places[kind] = Place(core.module, core.path, "softmax")
+    for kind in ("q", "k", "v", "k_per_query_head", "v_per_query_head"):
+        layer.refused[kind] = "this architecture does not use transformers' attention registry"
+
+
+def _named_steps(layer: Layer, trace: Trace, steps: list[Step]) -> tuple[Step | None, Step | None, Step | None]:
+    """Which step is attention (or another token mixer), which cross-attention, which the MLP."""
+    times = sorted({call.module: call.order for call in reversed(trace.attention)}.values())
+    if times and steps[0].parallel and len(steps) == 2:
+        inside = _child_of(layer, layer.attention)
+        by_path = [s for s in steps if s.call.path.split(".")[0] == inside]
+        attention = by_path[0] if len(by_path) == 1 else min(steps, key=lambda s: abs(s.call.order - times[0]))
+        return attention, None, next(s for s in steps if s is not attention)
+    if times:
+        after = [s for s in steps if s.call.order > times[0]]
+        attention = after[0] if after else None
+        cross = None
+        if len(times) > 1:
+            later = [s for s in after if s.call.order > times[1] and s is not attention]
+            cross = later[0] if later else None
+        rest = [s for s in steps if s is not attention and s is not cross]
+        return attention, cross, rest[0] if len(rest) == 1 else None
+    by_name = [s for s in steps if probe.MLP_NAME.search(s.call.path)]
+    mixers = [s for s in steps if s not in by_name]
+    if len(by_name) > 1 or len(mixers) > 1:
+        return (steps[0], None, steps[1]) if len(steps) == 2 else (None, None, None)
+    return (mixers[0] if mixers else None), None, (by_name[0] if by_name else None)
+
+
+def _child_of(layer: Layer, module: nn.Module | None) -> str:
+    for name, child in layer.module.named_children():
+        if module is not None and any(m is module for m in child.modules()):
+            return name
+    return ""
+
+
+def _stream(layer: Layer, steps: list[Step], attention: Step | None, mlp: Step | None, calls: list[Call]) -> None:
+    for name, step in (("attn_contrib", attention), ("mlp_contrib", mlp)):
+        if step is not None:
+            layer.places[name] = Place(step.call.module, step.call.path, "out", step.index, step.scale)
+    if layer.parallel:
+        layer.refused["resid_mid"] = "attention and MLP are added in one sum (a parallel layer)"
+        return
+    if attention is None or mlp is None:
+        layer.refused["resid_mid"] = "the layer has one branch only"
+        return
+    previous = steps[steps.index(mlp) - 1] if steps.index(mlp) > 0 else None
+    if previous is None:
+        layer.refused["resid_mid"] = "the MLP comes before attention"
+        return
+    if previous.norm is not None:
+        layer.places["resid_mid"] = Place(previous.norm.module, previous.norm.path, "out")
+        return
+    taker = next((c for c in calls if c.inp is not None and probe.same(c.inp, previous.target, 0)), None)
+    if taker is None:
+        layer.refused["resid_mid"] = "no module takes the stream between attention and MLP"
+        return
+    layer.places["resid_mid"] = Place(taker.module, taker.path, "in")
+
+
+# --- branches ----------------------------------------------------------------------------------------------------
+
+
+def _branch(layer: Layer, name: str, step: Step | None, calls: list[Call], trace: Trace, tolerance: float) -> None:
+    """`*_out`, what the branch's module returns, and `*_in`, what it takes."""
+    if step is None:
+        return
+    producer, index = _producer(step, calls)
+    layer.places[f"{name}_out"] = Place(producer.module, producer.path, "out", index)
+    value = next(t for i, t in producer.outs if i == index)
+    same_out = [c for c in calls if any(probe.same(t, value, 0) for _, t in c.outs) and c.has_matrix]
+    outer = min(same_out, key=lambda c: c.path.count("."), default=None)
+    numel = trace.inp.numel() if trace.inp is not None else 0
+    taker: Call | None = None
+    if outer is not None and not outer.is_leaf and outer.inp is not None and outer.inp.numel() == numel:
+        taker = outer
+    elif name == "attn" and layer.core is not None:
+        taker = next((c for c in calls if c.module is layer.core and c.inp is not None and c.inp.numel() == numel), None)
+    if taker is None:
+        since = max((c.order for c in calls if c.order < producer.order and _ends_before(c, step, calls)), default=-1)
+        takers = [c for c in calls if since < c.order <= producer.order and c.is_leaf and c.has_matrix]
+        takers = [c for c in takers if c.inp is not None and c.inp.numel() == numel]
+        same_input = [c for c in takers if probe.same(c.inp, takers[0].inp, 0)] if takers else []  # type: ignore[arg-type]
+        taker = same_input[0] if len(same_input) == 1 else None
+    if taker is None:
+        layer.refused[f"{name}_in"] = "no one module takes the branch's input"
+    else:
+        layer.places[f"{name}_in"] = Place(taker.module, taker.path, "in")
+
+
+def _ends_before(call: Call, step: Step, calls: list[Call]) -> bool:
+    """True for calls that gave the stream from which the branch starts: a norm."""
+    return call.is_leaf and not call.has_matrix and "norm" in type(call.module).__name__.lower()
+
+
+def _producer(step: Step, calls: list[Call]) -> tuple[Call, int | None]:
+    """Back through norms, dropouts and multipliers to the module that computed the branch's output."""
+    call, index = step.call, step.index
+    for _ in range(4):
+        if call.has_matrix or call.inp is None:
+            break
+        earlier = [
+            (c, i) for c in calls for i, t in c.outs if c.order < call.order and probe.same(t, call.inp, 0) and c is not call
+        ]
+        if not earlier:
+            break
+        call, index = earlier[-1]
+    return call, index
+
+
+def _mlp_inside(layer: Layer, step: Step | None, calls: list[Call], trace: Trace) -> None:
+    """`mlp_act`, the input of the projection that gives `mlp_out`, and `mlp_pre`, before the activation function."""
+    if step is None:
+        return
+    producer, index = _producer(step, calls)
+    value = next(t for i, t in producer.outs if i == index)
+    down = [c for c in calls if c.is_leaf and c.has_matrix and any(probe.same(t, value, 0) for _, t in c.outs)]
+    if len(down) != 1 or down[0].inp is None or down[0].inp.dim() != 3:
+        layer.refused.update(dict.fromkeys(("mlp_pre", "mlp_act"), "no one projection gives the MLP's output"))
+        return
+    neurons = down[0].inp
+    layer.d_mlp = int(neurons.shape[-1])
+    layer.places["mlp_act"] = Place(down[0].module, down[0].path, "in")
+    prefix = down[0].path.rpartition(".")[0]
+    before = [c for c in calls if c.order < down[0].order and c.order > _attention_end(layer, calls, step)]
+    activations = [
+        c
+        for c in before
+        if c.is_leaf
+        and next(c.module.parameters(), None) is None
+        and not isinstance(c.module, nn.Dropout | nn.Identity)
+        and c.inp is not None
+        and c.inp.shape == neurons.shape
+    ]
+    if len(activations) == 1:
+        layer.places["mlp_pre"] = Place(activations[0].module, activations[0].path, "in")
+        return
+    wide = [c for c in before if c.is_leaf and c.has_matrix and c.outs and c.outs[0][1].shape == neurons.shape]
+    gate = [c for c in wide if re.search(r"gate|w1$", c.path)] or wide[:1]
+    if gate and (not prefix or gate[0].path.startswith(prefix.split(".")[0]) or len(wide) == 1):
+        layer.places["mlp_pre"] = Place(gate[0].module, gate[0].path, "out", gate[0].outs[0][0])
+    else:
+        layer.refused["mlp_pre"] = "no one module gives the neurons before their activation function"
+
+
+def _attention_end(layer: Layer, calls: list[Call], step: Step) -> int:
+    if layer.parallel or layer.core is None:
+        return -1
+    ends = [c.order for c in calls if c.module is layer.core]
+    return ends[0] if ends and ends[0] < step.call.order else -1
+
+
+# --- experts -----------------------------------------------------------------------------------------------------
+
+
+def _experts(layer: Layer, trace: Trace, calls: list[Call], step: Step | None, anatomy: Anatomy) -> None:
+    number = next(
+        (
+            n
+            for name in ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+            if isinstance(n := getattr(anatomy.text_config, name, None), int) and n > 1
+        ),
+        0,
+    )
+    if not number or (not trace.experts and not any("expert" in c.path for c in calls)):
+        return
+    layer.n_experts = number
+    routers = [
+        (c, i)
+        for c in calls
+        for i, t in c.outs
+        if t.shape[-1] == number and c.has_matrix and re.search(r"router|gate", c.path) and c.is_leaf
+    ]
+    if routers:
+        call, index = routers[0]
+        # A router that is more than a linear module picks its experts inside: its logits are seen as they arise.
+        plain = isinstance(call.module, nn.Linear)
+        layer.places["router"] = Place(call.module, call.path, "out" if plain else "linear", index if plain else None)
+    else:
+        layer.refused["router"] = "no module gives one logit for each expert"
+    if trace.experts:
+        layer.experts = trace.experts[0]
+        layer.places["expert_out"] = Place(trace.experts[0], "", "experts")
+    else:
+        layer.refused["expert_out"] = "the experts do not use transformers' experts registry"
+
+
+# --- projections -------------------------------------------------------------------------------------------------
+
+
+def _output_projection(layer: Layer, trace: Trace, calls: list[Call], anatomy: Anatomy) -> None:
+    """The matrix W_O that takes every head's z to the residual stream."""
+    leaves = [c for c in calls if c.is_leaf and c.has_matrix and c.inp is not None]
+    if trace.attention and "z" in layer.places:
+        z = trace.attention[0].z
+        matches = [c for c in leaves if probe.same(c.inp, z, 0) and c.inp.dim() == 3]  # type: ignore[arg-type, union-attr]
+        if matches:
+            layer.output_projection = matches[0].module
+        return
+    if layer.core is None or "attn_out" not in layer.places:
+        return
+    out = layer.places["attn_out"].module
+    heads = next(
+        (n for name in ("num_attention_heads", "n_head", "n_heads", "num_heads") if (n := getattr(anatomy.text_config, name, 0))),
+        0,
+    )
+    out_calls = [c for c in calls if c.module is out and c.outs]
+    value = out_calls[0].outs[layer.places["attn_out"].index or 0][1] if out_calls else None
+    found = [c for c in leaves if value is not None and any(probe.same(t, value, 0) for _, t in c.outs)]
+    if not found or not heads or found[0].inp is None or found[0].inp.shape[-1] % heads or found[0].inp.dim() != 3:
+        layer.refused["z"] = "no output projection takes the heads' outputs side by side"
+        return
+    layer.n_heads = layer.n_kv_heads = int(heads)
+    layer.d_head = layer.d_value = int(found[0].inp.shape[-1] // heads)
+    layer.output_projection = found[0].module
+    layer.places["z"] = Place(found[0].module, found[0].path, "in", heads=int(heads))
+
+
+def _before_rotation(layer: Layer, trace: Trace, calls: list[Call]) -> None:
+    """Queries and keys before rotary embedding: at position 0 the rotation is by nothing, so the values tell."""
+    if not trace.attention:
+        return
+    call = trace.attention[0]
+    before = [c for c in calls if c.order < call.order]
+    for kind, rotated in (("q_pre_rope", call.q), ("k_pre_rope", call.k)):
+        if (found := _unrotated(rotated, before)) is not None:
+            layer.places[kind] = found
+
+
+def _unrotated(rotated: Tensor, before: list[Call]) -> Place | None:
+    """The last module that gave the values of `rotated` [1, position, head, d_head] at position 0, unrotated later."""
+    _, length, heads, width = rotated.shape
+    first = rotated[0, 0]
+    for call in reversed(before):
+        for index, out in call.outs:
+            if not call.is_leaf or out.shape[0] != 1:
+                continue
+            if out.shape == (1, length, heads, width) and torch.equal(out[0, 0], first):
+                return _unless_equal(out, rotated, Place(call.module, call.path, "out", index, heads=heads))
+            if out.shape == (1, heads, length, width) and torch.equal(out[0, :, 0], first):
+                value = out.transpose(1, 2)
+                return _unless_equal(value, rotated, Place(call.module, call.path, "out", index, head_first=True))
+            if out.dim() == 3 and out.shape[1] == length and out.shape[-1] >= heads * width:
+                columns = _columns(first, out[0, 0])
+                if columns is not None:
+                    place = Place(call.module, call.path, "out", index, columns=columns)
+                    return _unless_equal(out[..., columns], rotated, place)
+    return None
+
+
+def _unless_equal(value: Tensor, rotated: Tensor, place: Place) -> Place | None:
+    return None if torch.equal(value, rotated) else place
+
+
+def _columns(values: Tensor, row: Tensor) -> Tensor | None:
+    """Where in `row` each number of `values` [head, d_head] stands, if each stands in one place only."""
+    order = torch.argsort(row, stable=True)
+    ordered = row[order]
+    spot = torch.searchsorted(ordered, values.contiguous()).clamp(max=len(row) - 1)
+    found = order[spot]
+    if not torch.equal(row[found], values) or len(found.unique()) != values.numel():
+        return None
+    return found
+
+
+def projection_weight(module: nn.Module) -> Tensor:
+    """The matrix of a linear module as [in, out], for `Linear` and for GPT-2's transposed `Conv1D`."""
+    weight: Any = module.weight
+    return weight if type(module).__name__ == "Conv1D" else weight.T

@@ -1,0 +1,346 @@
+"""An opened network: run it, read it, change it, differentiate it.
+
+The network under study *is* the Hugging Face module (`model.hf`): nothing is copied, folded or written anew. A `Model`
+adds names for its values (`Site`), a plan for each run, and nothing that stays behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cutaway.core.edit import Edit, edits_of
+from cutaway.core.errors import ModelError, PlanError, SiteError, TaskError, nearest
+from cutaway.core.run import Run
+from cutaway.core.site import Site, Span, parse_sites
+from cutaway.core.tokens import plain_ids, token_texts
+from cutaway.models import forward, unembedding
+from cutaway.models.anatomy import Anatomy
+from cutaway.models.encode import Encoded, Prompts, encode
+from cutaway.models.forward import Request
+from cutaway.models.layer_parts import projection_weight
+from cutaway.models.program import Clock, Program
+
+if TYPE_CHECKING:
+    from cutaway.models.generate import Generation
+    from cutaway.models.plan import Plan
+    from cutaway.models.sweep import Sweep
+
+Reads = str | Site | Sequence[str | Site]
+
+
+class Model:
+    """An opened network.
+
+    Attributes:
+        hf: the transformers module itself.
+        tokenizer: its tokenizer; None for a network that takes token ids only.
+        name: what it was opened as.
+        source: where the weights came from, with a fingerprint.
+        anatomy: its sizes, layers and sites.
+    """
+
+    def __init__(self, hf: Any, tokenizer: Any = None, *, name: str = "", source: str = "") -> None:
+        self.hf = hf
+        self.tokenizer = tokenizer
+        self.name = name or type(hf).__name__
+        self.source = source
+        self.anatomy = Anatomy(hf)
+        self._texts: dict[int, str] = {}
+
+    def __repr__(self) -> str:
+        a = self.anatomy
+        return f"Model({self.name!r}: {type(self.hf).__name__}, {a.n_layers} layers, d_model {a.d_model}, {self.dtype}, {self.device})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go."""
+        return forward.input_device(self.hf)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return next(p.dtype for p in self.hf.parameters() if p.is_floating_point())
+
+    @property
+    def attention_implementation(self) -> str:
+        """The attention function in use: `sdpa`, `eager`, …"""
+        return str(getattr(self.hf.config, "_attn_implementation", None) or "eager")
+
+    # --- tokens --------------------------------------------------------------------------------------------------
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, with the special tokens that the tokenizer adds."""
+        return list(encode(text, self.tokenizer).ids[0])
+
+    def token_strings(self, ids: Sequence[int]) -> list[str]:
+        """Each token as text, with the space that it stands for."""
+        missing = [i for i in dict.fromkeys(int(i) for i in ids) if i not in self._texts]
+        if missing and self.tokenizer is None:
+            self._texts.update({i: f"<{i}>" for i in missing})
+        elif missing:
+            self._texts.update(zip(missing, token_texts(self.tokenizer, missing), strict=True))
+        return [self._texts[int(i)] for i in ids]
+
+    def token_id(self, text: str) -> int:
+        """The id of a text that is one token; `TaskError` shows the tokens where it is more."""
+        if self.tokenizer is None:
+            raise TaskError("This model has no tokenizer.", "", "Use token ids.")
+        ids = plain_ids(self.tokenizer, [text])[0]
+        if len(ids) != 1:
+            parts = " + ".join(repr(part) for part in self.token_strings(ids)) or "nothing"
+            raise TaskError(f"{text!r} is {len(ids)} tokens here ({parts}).", "", "Name a text that is one token; a leading space often decides it.")
+        return ids[0]
+
+    # --- running -------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        prompts: Prompts,
+        *,
+        read: Reads = (),
+        edit: Edit | Sequence[Edit] | None = None,
+        positions: Mapping[str, Sequence[int]] | None = None,
+        logits: str = "all",
+        metric: Callable[[Tensor], Tensor] | None = None,
+        grad: Reads = (),
+        decoder: Prompts | None = None,
+        batch: int | str = "auto",
+        strict: bool = False,
+    ) -> Run:
+        """One planned forward pass (and a backward one where gradients are asked for).
+
+        Args:
+            prompts: a text, texts, token ids, or a task.
+            read: sites to keep, as text with commas between them or a sequence.
+            edit: what to change; reads of an edited site show the value after the edits.
+            positions: names for token positions, one index for each prompt, to use as `@name`.
+            logits: `all` positions, the `last` one, or `none`.
+            metric: a function of the logits at each prompt's last token [prompt, vocab] -> [prompt].
+            grad: sites at which the gradient of the metric's sum is wanted.
+            decoder: what the decoder of an encoder-decoder has said so far; the default is its start token.
+            batch: rows at once, or "auto": as many as fit into the free memory.
+            strict: every prompt alone with all layers and logits: bit-identical to the plain network.
+        """
+        request = self._request(prompts, read, edit, positions, logits, metric, grad, decoder, strict)
+        run = forward.execute(self.hf, self.anatomy, request, batch=batch, token_texts=self._token_tuple)
+        return run
+
+    def grad(
+        self,
+        prompts: Prompts,
+        metric: Callable[[Tensor], Tensor],
+        at: Reads,
+        *,
+        edit: Edit | Sequence[Edit] | None = None,
+        read: Reads = (),
+        positions: Mapping[str, Sequence[int]] | None = None,
+        decoder: Prompts | None = None,
+        batch: int | str = "auto",
+    ) -> Run:
+        """Gradients of a metric at sites; no gradient of any weight is computed.
+
+        Args:
+            prompts: as in `run`.
+            metric: a function of the logits at each prompt's last token [prompt, vocab] -> [prompt].
+            at: the sites; `run.grad(site)` has the shape of `run[site]`.
+            edit: what to change in the forward pass.
+            read: further sites to keep.
+            positions: named positions, as in `run`.
+            decoder: as in `run`.
+            batch: rows at once.
+        """
+        return self.run(
+            prompts,
+            read=read,
+            edit=edit,
+            positions=positions,
+            logits="last",
+            metric=metric,
+            grad=at,
+            decoder=decoder,
+            batch=batch,
+        )
+
+    def sweep(
+        self,
+        task: Any,
+        over: Reads,
+        *,
+        edit: Any = "patch",
+        direction: str = "denoise",
+        metric: Any = None,
+        batch: int | str = "auto",
+        strict: bool = False,
+    ) -> Sweep:
+        """Change one site after another and measure each; see `cutaway.models.sweep.sweep`."""
+        from cutaway.models.sweep import sweep
+
+        return sweep(self, task, over, edit=edit, direction=direction, metric=metric, batch=batch, strict=strict)
+
+    def generate(self, prompts: Prompts, *, edit: Edit | Sequence[Edit] | None = None, **options: Any) -> Generation:
+        """Write on, with edits active at every step; see `cutaway.models.generate.generate`."""
+        from cutaway.models.generate import generate
+
+        return generate(self, prompts, edit=edit, **options)
+
+    def plan(self, prompts: Prompts, *, over: Reads | None = None, **options: Any) -> Plan:
+        """What a run (or, with `over`, a sweep) would do and cost, without running it."""
+        from cutaway.models.plan import plan
+
+        return plan(self, prompts, over=over, **options)
+
+    @contextlib.contextmanager
+    def editing(
+        self, edit: Edit | Sequence[Edit], *, prompts: Prompts | None = None, lengths: Sequence[int] | None = None
+    ) -> Iterator[Model]:
+        """Keep edits active for a `with` block, in which `model.hf(...)` is called as ever (also compiled).
+
+        Args:
+            edit: what to change.
+            prompts: the prompts that will be run, where an edit needs them (named or negative positions, means).
+            lengths: instead of prompts: the number of tokens of each row.
+        """
+        edits = edits_of(edit)
+        if prompts is not None:
+            encoded = encode(prompts, self.tokenizer)
+            clock = Clock(encoded.lengths, named=encoded.named, rows=list(range(len(encoded.ids))))
+            edits = self._resolve(edits, encoded)
+        else:
+            clock = Clock(list(lengths or []), rows=list(range(len(lengths or []))))
+            edits = self._resolve(edits, None)
+            if lengths is None and any(isinstance(e.site.position, int | str) for e in edits):
+                raise PlanError(
+                    "An edit at one position needs to know where the prompts end.",
+                    "",
+                    "Write model.editing(edits, prompts=[...]) or lengths=[...].",
+                )
+        with Program(self.anatomy, (), edits, clock).installed():
+            yield self
+
+    # --- weights -------------------------------------------------------------------------------------------------
+
+    def unembed(self, resid: Tensor, tokens: Sequence[int] | Tensor | None = None) -> Tensor:
+        """Final norm and unembedding of residual stream values [..., d_model] -> logits [..., vocab or len(tokens)]."""
+        return self._unembedding.logits(resid, tokens)
+
+    @property
+    def final_norm(self) -> unembedding.FrozenNorm:
+        """The final norm as an affine map with frozen statistics."""
+        return self._unembedding.norm
+
+    @cached_property
+    def _unembedding(self) -> unembedding.Unembedding:
+        return unembedding.Unembedding.of(self)
+
+    @property
+    def W_U(self) -> Tensor:  # noqa: N802 - the field's name
+        """The unembedding [d_model, vocab]."""
+        if self.anatomy.unembed is None:
+            raise ModelError(f"{type(self.hf).__name__} has no unembedding.")
+        return projection_weight(self.anatomy.unembed)
+
+    def W_O(self, layer: int) -> Tensor:  # noqa: N802 - the field's name
+        """The output projection of a layer's attention as [head, d_head, d_model]."""
+        part = self.anatomy.layer(Site("z", layer))
+        if part.output_projection is None:
+            raise ModelError(
+                f"Layer {layer} of {type(self.hf).__name__} has no matrix that takes each head's z to the residual stream.",
+                "It may be gated, or without attention.",
+            )
+        weight = projection_weight(part.output_projection)
+        return weight.reshape(part.n_heads, -1, weight.shape[-1])
+
+    def attention_bias(self, layer: int) -> Tensor | None:
+        """The bias of the output projection of a layer's attention, or None."""
+        part = self.anatomy.layer(Site("z", layer))
+        bias = getattr(part.output_projection, "bias", None)
+        return bias if isinstance(bias, Tensor) else None
+
+    def check(self, **options: Any) -> Any:
+        """Run the laws on this model: which sites can be trusted; see `cutaway.models.check.check`."""
+        from cutaway.models.check import check
+
+        return check(self, **options)
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    def _token_tuple(self, ids: Sequence[int]) -> tuple[str, ...]:
+        return tuple(self.token_strings(ids))
+
+    def _request(
+        self,
+        prompts: Prompts,
+        read: Reads,
+        edit: Edit | Sequence[Edit] | None,
+        positions: Mapping[str, Sequence[int]] | None,
+        logits: str,
+        metric: Callable[[Tensor], Tensor] | None,
+        grad: Reads,
+        decoder: Prompts | None,
+        strict: bool,
+    ) -> Request:
+        if logits not in ("all", "last", "none"):
+            raise PlanError(f"logits is {logits!r}:", nearest(str(logits), ["all", "last", "none"]))
+        if metric is not None and logits == "none":
+            logits = "last"
+        encoded = encode(prompts, self.tokenizer, positions)
+        self._within_context(encoded)
+        reads, grads = self.expand(read), self.expand(grad)
+        return Request(
+            encoded,
+            reads,
+            self._resolve(edits_of(edit), encoded, decoder),
+            logits,  # type: ignore[arg-type]
+            grads,
+            metric,
+            self._decoder_prompts(decoder, len(encoded.ids)),
+            strict,
+        )
+
+    def expand(self, sites: Reads) -> tuple[Site, ...]:
+        """Concrete sites of this model that sites and patterns name; all positions stay one site."""
+        found: dict[Site, None] = {}
+        for site in parse_sites(sites):
+            for one in self.anatomy.expand(site):
+                found[one.at(None) if one.position == Span() else one] = None
+        return tuple(found)
+
+    def _resolve(self, edits: Sequence[Edit], encoded: Encoded | None, decoder: Prompts | None = None) -> tuple[Edit, ...]:
+        def reference(sites: tuple[Site, ...]) -> Mapping[Site, Tensor]:
+            if encoded is None:
+                raise PlanError(
+                    "A mean or resampled value needs prompts to take it from.", "", "Give prompts= or a reference= run."
+                )
+            return self.run(encoded, read=sites, logits="none", decoder=decoder)
+
+        return forward.resolve(edits, self.anatomy, reference, len(encoded.ids) if encoded is not None else 1)
+
+    def _decoder_prompts(self, decoder: Prompts | None, n: int) -> Encoded | None:
+        if not self.anatomy.is_encoder_decoder:
+            if decoder is not None:
+                raise PlanError(f"{self.name} has no decoder beside its main stack.", "", "Leave decoder= out.")
+            return None
+        if decoder is not None:
+            encoded = encode(decoder, self.tokenizer)
+            return encoded if len(encoded.ids) == n else Encoded(encoded.ids * n)
+        start = getattr(self.hf.config, "decoder_start_token_id", None)
+        start = start if start is not None else getattr(self.hf.config, "bos_token_id", None) or 0
+        return Encoded(((int(start),),) * n)
+
+    def _within_context(self, encoded: Encoded) -> None:
+        limit = getattr(self.anatomy.text_config, "max_position_embeddings", None)
+        longest = max(encoded.lengths)
+        if isinstance(limit, int) and longest > limit > 0:
+            raise TaskError(
+                f"A prompt has {longest} tokens.", f"{self.name} takes {limit} at most.", "Shorten the prompt."
+            )
+        size = self.anatomy.vocab_size
+        largest = max(max(ids) for ids in encoded.ids)
+        if largest >= size or min(min(ids) for ids in encoded.ids) < 0:
+            raise SiteError(f"Token id {largest} does not exist.", f"{self.name} has {size} tokens, 0 to {size - 1}.")

@@ -1,0 +1,306 @@
+"""Which module is what? One short forward pass is watched, and the parts of a layer are told by their values.
+
+No table of architectures: a layer adds the outputs of its branches to the residual stream, and the sums that it
+computes are seen as inputs of its modules. So the branch outputs (with their post-norms and multipliers) are the
+tensors that explain the steps of the stream: `resid_mid = resid_pre + s * out`. What no step explains is not served.
+
+Works for pre-norm, post-norm and parallel layers, layers that add the residual inside their attention or MLP module,
+fused projections, gated MLPs, mixtures of experts, and layers without attention. Limits: hyper-connections and other
+streams of more than one lane are not explained by such steps, and are refused by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.models import taps
+
+MLP_NAME = re.compile(r"mlp|ffn|feed_forward|feedforward|moe|expert|\bff\b|fc\d|intermediate|block_sparse", re.I)
+
+
+@dataclass
+class Call:
+    """One run of one module during the probe."""
+
+    path: str
+    module: nn.Module
+    order: int
+    inp: Tensor | None
+    outs: list[tuple[int | None, Tensor]]
+
+    @property
+    def is_leaf(self) -> bool:
+        """True for a module without children."""
+        return next(self.module.children(), None) is None
+
+    @property
+    def has_matrix(self) -> bool:
+        """True when it, or a module inside it, multiplies by a matrix."""
+        return any(p.dim() >= 2 for p in self.module.parameters()) or _is_quantised(self.module)
+
+
+@dataclass
+class AttentionCall:
+    """One call of the attention function during the probe."""
+
+    module: nn.Module
+    order: int
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    z: Tensor
+
+
+@dataclass
+class Trace:
+    """What the probe saw of one layer."""
+
+    index: int
+    path: str
+    module: nn.Module
+    calls: list[Call] = field(default_factory=list)
+    attention: list[AttentionCall] = field(default_factory=list)
+    experts: list[nn.Module] = field(default_factory=list)
+    inp: Tensor | None = None
+    out: Tensor | None = None
+    out_index: int | None = None
+    runs: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the residual stream: `after = norm(before + scale * value)`, `norm` only in post-norm layers."""
+
+    call: Call
+    index: int | None
+    scale: float
+    target: Tensor
+    norm: Call | None
+    parallel: bool = False
+
+    @property
+    def value(self) -> Tensor:
+        """What the step adds, before its scale."""
+        return next(t for i, t in self.call.outs if i == self.index)
+
+
+def _is_quantised(module: nn.Module) -> bool:
+    return any("quant" in type(m).__module__ or "bitsandbytes" in type(m).__module__ for m in module.modules())
+
+
+def tensors_of(output: Any) -> list[tuple[int | None, Tensor]]:
+    """The floating tensors of a module's output, with their index in a tuple."""
+    if isinstance(output, Tensor):
+        return [(None, output)] if output.is_floating_point() else []
+    if isinstance(output, tuple | list):
+        return [(i, t) for i, t in enumerate(output) if isinstance(t, Tensor) and t.is_floating_point()]
+    return []
+
+
+def watch(hf: nn.Module, layers: list[tuple[str, nn.Module]], inputs: dict[str, Any]) -> list[Trace]:
+    """Run the model once on `inputs` and record what every module of every layer took and gave.
+
+    The tensors are kept in float64 on the CPU: a probe is a few tokens long.
+    """
+    traces = [Trace(i, path, module) for i, (path, module) in enumerate(layers)]
+    watched, owner = {}, {}
+    for trace in traces:
+        for name, module in trace.module.named_modules():
+            watched[f"{trace.path}.{name}" if name else trace.path] = module
+            owner[module] = trace
+    clock = iter(range(10**9))
+    kept: dict[int, Tensor] = {}
+    alive: list[Tensor] = []
+
+    def keep(t: Tensor) -> Tensor:
+        alive.append(t)  # an id is only unique while its tensor lives
+        if id(t) not in kept:
+            kept[id(t)] = t.detach().to("cpu", torch.float64)
+        return kept[id(t)]
+
+    def seen(path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        trace, found = owner[module], taps.first_tensor(args, kwargs)
+        outs = [(i, keep(t)) for i, t in tensors_of(output)]
+        inp = keep(found[1]) if found else None
+        if module is trace.module:
+            trace.runs += 1
+            if outs and inp is not None:
+                same = [(i, t) for i, t in outs if t.shape == inp.shape]
+                trace.inp, (trace.out_index, trace.out) = inp, (same or outs)[0]
+            return
+        trace.calls.append(Call(path[len(trace.path) + 1 :], module, next(clock), inp, outs))
+
+    with taps.watching(watched, seen), _attention_watched(owner, clock, keep), torch.no_grad():
+        hf(**inputs)
+    return traces
+
+
+def _attention_watched(owner: dict[nn.Module, Trace], clock: Iterator[int], keep: Any) -> Any:
+    attention: dict[nn.Module, taps.AttentionTap] = {}
+    experts: dict[nn.Module, Any] = {}
+    for module, trace in owner.items():
+        seen: dict[str, Tensor] = {}
+
+        def q(x: Tensor, seen: dict[str, Tensor] = seen) -> None:
+            seen["q"] = x
+
+        def k(x: Tensor, seen: dict[str, Tensor] = seen) -> None:
+            seen["k"] = x
+
+        def v(x: Tensor, seen: dict[str, Tensor] = seen) -> None:
+            seen["v"] = x
+
+        def z(x: Tensor, seen: dict[str, Tensor] = seen, trace: Trace = trace, module: nn.Module = module) -> None:
+            parts = {name: keep(t) for name, t in {**seen, "z": x}.items()}
+            trace.attention.append(AttentionCall(module, next(clock), **parts))
+
+        def run(original: Any, m: nn.Module, *args: Any, trace: Trace = trace, **kwargs: Any) -> Any:
+            trace.experts.append(m)
+            return original(m, *args, **kwargs)
+
+        attention[module] = taps.AttentionTap({"q": q, "k": k, "v": v, "z": z})
+        experts[module] = run
+    return taps.attention_taps(attention, experts)
+
+
+# --- the steps of the stream -------------------------------------------------------------------------------------
+
+
+def same(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    """True when two tensors hold the same values up to the rounding of the model's dtype."""
+    if a.numel() != b.numel():
+        return False
+    a, b = a.reshape(-1), b.reshape(-1)
+    return bool((a - b).norm() <= tolerance * b.norm() + 1e-300)
+
+
+def _multiple(value: Tensor, of: Tensor, tolerance: float) -> float | None:
+    """The number s with `value = s * of`, or None."""
+    if value.numel() != of.numel():
+        return None
+    value, of = value.reshape(-1), of.reshape(-1)
+    power = float(of @ of)
+    if power == 0:
+        return None
+    s = float(value @ of) / power
+    if abs(s) < 1e-6 or float((value - s * of).norm()) > tolerance * float(value.norm()):
+        return None
+    return 1.0 if abs(s - 1) < 2 * tolerance else s
+
+
+def steps_of(trace: Trace, tolerance: float) -> list[Step] | None:
+    """How a layer gets from its input to its output, or None where no sum of branches explains it."""
+    if trace.inp is None or trace.out is None or trace.inp.shape != trace.out.shape:
+        return None
+    calls = sorted((c for c in trace.calls if c.inp is not None or c.outs), key=lambda c: c.order)
+    numel = trace.inp.numel()
+    values = [(c, i, t) for c in calls for i, t in c.outs if t.numel() == numel and t.shape[-1] == trace.inp.shape[-1]]
+    leaf_outs = [t for c, _, t in values if c.is_leaf]
+    sums: list[tuple[Tensor, Call]] = []
+    for call in calls:
+        t = call.inp
+        if t is None or t.numel() != numel or t.shape[-1] != trace.inp.shape[-1] or same(t, trace.inp, 0):
+            continue
+        if any(same(t, other, 0) for other in leaf_outs) or any(same(t, other, 0) for other, _ in sums):
+            continue
+        sums.append((t, call))
+    return _search(trace.inp, -1, trace.out, values, sums, calls, tolerance, 0)
+
+
+def _search(
+    base: Tensor,
+    since: int,
+    goal: Tensor,
+    values: list[tuple[Call, int | None, Tensor]],
+    sums: list[tuple[Tensor, Call]],
+    calls: list[Call],
+    tolerance: float,
+    depth: int,
+) -> list[Step] | None:
+    if depth > 4:
+        return None
+    # The goal itself, the input of a norm that gives the goal (post-norm), then the sums in between.
+    ends: list[tuple[Tensor, Call | None, bool]] = [(goal, None, True)]
+    ends += [(c.inp, c, True) for c in calls if c.inp is not None and _normalises(c) and _gives(c, goal, tolerance)]
+    for total, call in sums:
+        ends.append((total, None, False))
+        ends += [(total, c, False) for c in calls if c.inp is not None and _normalises(c) and same(c.inp, total, 0)]
+    for target, norm, done in ends:
+        step = _one_step(base, target, norm, since, values, tolerance)
+        if step is None:
+            continue
+        if done:
+            return [step]
+        after = norm.outs[0][1] if norm is not None else target
+        rest = _search(after, step.call.order, goal, values, sums, calls, tolerance, depth + 1)
+        if rest is not None:
+            return [step, *rest]
+    return _two_at_once(base, goal, since, values, tolerance)
+
+
+def _gives(call: Call, value: Tensor, tolerance: float) -> bool:
+    return any(same(t, value, 0) for _, t in call.outs)
+
+
+def _normalises(call: Call) -> bool:
+    return call.is_leaf and bool(call.outs) and not call.has_matrix and "norm" in type(call.module).__name__.lower()
+
+
+def _one_step(
+    base: Tensor,
+    target: Tensor | None,
+    norm: Call | None,
+    since: int,
+    values: list[tuple[Call, int | None, Tensor]],
+    tolerance: float,
+) -> Step | None:
+    if target is None or target.numel() != base.numel():
+        return None
+    difference = target.reshape(base.shape) - base
+    if float(difference.norm()) <= tolerance * float(base.norm()):
+        return None
+    for call, index, value in reversed(values):  # the last module of a branch is the one that the sum takes
+        if call.order <= since:
+            break
+        s = _multiple(difference, value, _loosened(tolerance, base, difference))
+        if s is not None:
+            return Step(call, index, s, target, norm)
+    return None
+
+
+def _loosened(tolerance: float, base: Tensor, difference: Tensor) -> float:
+    """A sum is rounded at the size of the stream: that noise is larger beside a small difference."""
+    return tolerance * max(1.0, float(base.norm() / difference.norm()))
+
+
+def _two_at_once(
+    base: Tensor, goal: Tensor, since: int, values: list[tuple[Call, int | None, Tensor]], tolerance: float
+) -> list[Step] | None:
+    """Parallel layers: attention and MLP are added in one sum."""
+    difference = (goal - base).reshape(-1)
+    late = [(c, i, t.reshape(-1)) for c, i, t in values if c.order > since]
+    unique: list[tuple[Call, int | None, Tensor]] = []
+    for entry in reversed(late):
+        if not any(same(entry[2], other[2], 0) for other in unique):
+            unique.append(entry)
+    limit = _loosened(tolerance, base, difference) * float(difference.norm())
+    for place, (call_a, i, a) in enumerate(unique):
+        for call_b, j, b in unique[place + 1 :]:
+            basis = torch.stack([a, b], dim=1)
+            gram = basis.T @ basis
+            if float(torch.linalg.det(gram)) <= 1e-12 * float(gram[0, 0] * gram[1, 1]):
+                continue
+            s = torch.linalg.solve(gram, basis.T @ difference)
+            if float((basis @ s - difference).norm()) <= limit:
+                scales = [1.0 if abs(float(x) - 1) < 1e-2 else float(x) for x in s]
+                return [
+                    Step(call_b, j, scales[1], goal, None, parallel=True),
+                    Step(call_a, i, scales[0], goal, None, parallel=True),
+                ]
+    return None

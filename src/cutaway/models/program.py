@@ -1,0 +1,370 @@
+"""How do reads and edits become taps? A `Program` is a plan's reads and edits, placed on one network.
+
+A tap sees a whole value (all heads, units and positions) in its canonical layout; edits act on it in the order
+given, then reads take their part. What is not changed is handed back as it is, so a run that only reads is the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.core.edit import Edit
+from cutaway.core.errors import PlanError, SiteError
+from cutaway.core.run import token_positions
+from cutaway.core.site import KIND_ORDER, KINDS, Site, Span
+from cutaway.models import taps
+from cutaway.models.anatomy import Anatomy, Layer
+from cutaway.models.layer_parts import Place
+
+Key = tuple[str, str, int | None]  # stack, kind, layer
+
+
+@dataclass
+class Clock:
+    """Where in the text the tensors of the present forward pass stand.
+
+    Attributes:
+        lengths: tokens of each row's prompt.
+        offset: text position of the first token of this pass (beyond 0 in generation and in resumed runs).
+        pads: padding tokens to the left of each row.
+        named: token index of each named position in each row.
+        rows: which prompt each row is, for edits that hold a value for each prompt.
+    """
+
+    lengths: list[int]
+    offset: int = 0
+    pads: list[int] | None = None
+    named: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    rows: Sequence[int] = ()
+    cross_lengths: list[int] | None = None
+
+    def columns(self, position: int | str, size: int, start: int) -> list[int | None]:
+        """For each row, where in a tensor of `size` positions that starts at `start` a position stands."""
+        where = token_positions(position, self.lengths, self.named)
+        pads = self.pads or [0] * len(where)
+        found = [place + pad - start for place, pad in zip(where, pads)]
+        return [place if 0 <= place < size else None for place in found]
+
+
+@dataclass
+class Program:
+    """Reads and edits on one network, for one forward pass after another.
+
+    Args:
+        anatomy: of the network.
+        reads: concrete sites to keep.
+        edits: concrete edits (no patterns), with their values resolved.
+        clock: positions of the pass.
+        keep: what a read does with its value; the default detaches it.
+        grad: sites at which gradients are wanted: their values are kept in the graph.
+    """
+
+    anatomy: Anatomy
+    reads: Sequence[Site]
+    edits: Sequence[Edit]
+    clock: Clock
+    grad: Sequence[Site] = ()
+    values: dict[Site, Tensor] = field(default_factory=dict)
+    leaves: dict[Site, Tensor] = field(default_factory=dict)
+    streams: dict[int, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.by_key: dict[Key, tuple[list[Edit], list[Site], list[Site]]] = {}
+        for place, sites in enumerate((self.edits, self.reads, self.grad)):
+            for entry in sites:
+                site = entry.site if isinstance(entry, Edit) else entry
+                assert not isinstance(site.layer, Span), "patterns are expanded before"
+                self.anatomy.place(site)  # refuses what this network does not have
+                lists = self.by_key.setdefault((site.stack, site.kind, site.layer), ([], [], []))
+                lists[place].append(entry)  # type: ignore[arg-type]
+
+    # --- what a tap does with a value ----------------------------------------------------------------------------
+
+    def visit(self, key: Key, value: Tensor) -> Tensor:
+        """Apply the edits of a key to its value, keep what is read; returns the value, changed or the same object."""
+        edits, reads, grads = self.by_key[key]
+        if edits:
+            value = self._edited(edits, value)
+        if grads:
+            value = self._leaf(grads, value)
+        for site in reads:
+            taken = self._part(site, value)
+            self.values[site] = taken if torch.is_grad_enabled() and self.grad else taken.detach()
+        return value
+
+    def _leaf(self, sites: list[Site], value: Tensor) -> Tensor:
+        if not value.requires_grad:
+            value = value.detach().requires_grad_(True)
+        for site in sites:
+            self.leaves[site] = value
+        return value
+
+    def _edited(self, edits: list[Edit], value: Tensor) -> Tensor:
+        fresh = value.clone()
+        for edit in edits:
+            apply_edit(edit, fresh, self.clock, self._start(edit.site, value))
+        return fresh
+
+    def _start(self, site: Site, value: Tensor) -> int:
+        """Text position of the first entry of a value: keys and values reach back into the cache."""
+        if site.kind in ("k", "v", "k_per_query_head", "v_per_query_head"):
+            longest = self.clock.offset + (self.clock.pads and max(self.clock.lengths) or 0)
+            return 0 if self.clock.offset == 0 or value.shape[1] >= longest else self.clock.offset
+        return self.clock.offset
+
+    def _part(self, site: Site, value: Tensor) -> Tensor:
+        index, rows = index_of(site, value, self.clock, self._start(site, value))
+        if rows is not None:
+            raise SiteError(f"'{site}' lies outside of the tokens of this pass.")
+        part = value[index]
+        # A view of a large tensor would keep all of it alive; a part is copied.
+        return part.clone() if part.numel() < value.numel() else part
+
+    # --- taps ----------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def installed(self, *, stop_after: int | None = None) -> Iterator[None]:
+        """Keep the taps of the program in place.
+
+        Args:
+            stop_after: raise `taps.Stop` after this layer of the main stack: nothing later is needed.
+        """
+        modules, attention, experts, inside = self._taps()
+        if stop_after is not None:
+            layer = self.anatomy.stacks[""].layers[stop_after]
+            modules.append(taps.ModuleTap(layer.module, "out", _stop, layer.out_index))
+        # The last hook that is put in front runs first: outputs are seen by the program before `_stop`.
+        modules = [t for t in modules if t.visit is _stop] + [t for t in modules if t.visit is not _stop]
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(taps.module_taps(modules))
+            stack.enter_context(taps.attention_taps(attention, experts))
+            for tap in inside:
+                stack.enter_context(tap)
+            yield
+
+    def _taps(
+        self,
+    ) -> tuple[
+        list[taps.ModuleTap],
+        dict[nn.Module, taps.AttentionTap],
+        dict[nn.Module, Callable[..., Any]],
+        list[contextlib.AbstractContextManager[None]],
+    ]:
+        modules: list[taps.ModuleTap] = []
+        attention: dict[nn.Module, dict[str, taps.Visitor]] = {}
+        writes: set[nn.Module] = set()
+        experts: dict[nn.Module, Callable[..., Any]] = {}
+        softmaxes: dict[nn.Module, dict[str, taps.Visitor]] = {}
+        linears: dict[nn.Module, tuple[taps.Visitor, int]] = {}
+        # In the order of computation, so that pre-hooks of one module run in the order of their sites.
+        for key in sorted(self.by_key, key=lambda key: (key[2] or 0, KIND_ORDER[key[1]])):
+            stack, kind, layer = key
+            site = Site(kind, layer, stack=stack)
+            place = self.anatomy.place(site)
+            edits, reads, _ = self.by_key[key]
+            if place.side == "attention":
+                attention.setdefault(place.module, {})[kind] = self._plain(key)
+                if kind in ("scores", "pattern") and edits:
+                    writes.add(place.module)
+            elif place.side == "softmax":
+                softmaxes.setdefault(place.module, {})[kind] = self._plain(key)
+            elif place.side == "linear":
+                linears[place.module] = (self._raw(key, place), self.anatomy.layer(site).n_experts)
+            elif place.side == "experts":
+                experts[place.module] = self._expert_tap(key, self.anatomy.layer(site))
+            elif place.side == "logits":
+                continue
+            elif kind == "resid_mid" and edits and place.side == "in":
+                modules += self._write_mid(key, self.anatomy.layer(site))
+                if reads:
+                    modules.append(taps.ModuleTap(place.module, "in", self._reader(key, place)))
+            else:
+                modules.append(taps.ModuleTap(place.module, place.side, self._raw(key, place), place.index))
+        found = {m: taps.AttentionTap(visitors, m in writes) for m, visitors in attention.items()}
+        inside = [taps.softmax_inside(module, visitors) for module, visitors in softmaxes.items()]
+        inside += [taps.linear_inside(module, visit, width) for module, (visit, width) in linears.items()]
+        return modules, found, experts, inside
+
+    def _plain(self, key: Key) -> taps.Visitor:
+        def visitor(value: Tensor) -> Tensor | None:
+            new = self.visit(key, value)
+            return None if new is value else new
+
+        return visitor
+
+    def _raw(self, key: Key, place: Place) -> taps.Visitor:
+        if place.is_plain and key[1] != "router":
+            return self._plain(key)
+
+        def visitor(raw: Tensor) -> Tensor | None:
+            if raw.dim() == 2:  # all tokens of the batch in one row, as mixtures of experts have them
+                wide = raw.reshape(len(self.clock.lengths), -1, raw.shape[-1])
+                new = visitor(wide)
+                return None if new is None else new.reshape(raw.shape)
+            value = place.get(raw)
+            new = self.visit(key, value)
+            # Dividing by a multiplier rounds: what did not change must not be written.
+            return None if new is value or (not self.grad and torch.equal(new, value)) else place.put(raw, new)
+
+        return visitor
+
+    def _reader(self, key: Key, place: Place) -> taps.Visitor:
+        def visitor(raw: Tensor) -> None:
+            for site in self.by_key[key][1]:
+                self.values[site] = self._part(site, place.get(raw)).detach()
+
+        return visitor
+
+    def _write_mid(self, key: Key, layer: Layer) -> list[taps.ModuleTap]:
+        """The stream between attention and MLP is written through what attention adds to it."""
+        contribution = layer.places.get("attn_contrib")
+        if contribution is None or self.anatomy.is_encoder_decoder:
+            raise SiteError(
+                f"'{Site('resid_mid', layer.index)}' cannot be written on {type(self.anatomy.hf).__name__}:",
+                "the stream between attention and MLP is not the sum of two parts there.",
+                f"Write 'attn_contrib[{layer.index}]' or 'resid_pre[{layer.index}]'.",
+            )
+        edits = self.by_key[key][0]
+
+        def keep(stream: Tensor) -> None:
+            self.streams[layer.index] = stream
+
+        def write(raw: Tensor) -> Tensor | None:
+            mid = self.streams[layer.index] + contribution.get(raw)
+            new = self._edited(edits, mid)
+            return None if torch.equal(new, mid) else raw + (new - mid) / contribution.scale
+
+        return [
+            taps.ModuleTap(layer.module, "in", keep),
+            taps.ModuleTap(contribution.module, "out", write, contribution.index),
+        ]
+
+    def _expert_tap(self, key: Key, layer: Layer) -> Callable[..., Any]:
+        edits, reads, grads = self.by_key[key]
+        wanted = [entry.site if isinstance(entry, Edit) else entry for entry in (*edits, *reads, *grads)]
+        numbers = sorted({e for s in wanted for e in ([s.expert] if isinstance(s.expert, int) else range(layer.n_experts))})
+
+        def tap(original: Any, module: nn.Module, hidden: Tensor, indices: Tensor, weights: Tensor, *rest: Any) -> Any:
+            out = original(module, hidden, indices, weights, *rest)
+            batch = len(self.clock.lengths)
+            parts = hidden.new_zeros(layer.n_experts, *hidden.shape)
+            for number in numbers:
+                mine = torch.where(indices == number, weights, torch.zeros_like(weights))
+                parts[number] = original(module, hidden, indices, mine, *rest)
+            value = parts.reshape(layer.n_experts, batch, -1, hidden.shape[-1]).transpose(0, 1)
+            new = self.visit(key, value)
+            if new is value:
+                return out
+            change = (new - value).sum(dim=1).reshape(out.shape)
+            return out if not change.any() else out + change
+
+        return tap
+
+
+def _stop(value: Tensor) -> None:
+    raise taps.Stop
+
+
+# --- indices -----------------------------------------------------------------------------------------------------
+
+
+def index_of(site: Site, value: Tensor, clock: Clock, start: int) -> tuple[tuple[Any, ...], list[int] | None]:
+    """The index of a site's part in its whole value, and the rows it exists in where that is not all of them."""
+    dims = ("prompt", *KINDS[site.kind][1])
+    index: list[Any] = [slice(None)] * len(dims)
+    where = "query" if "query" in dims else "position"
+    rows: list[int] | None = None
+    if isinstance(site.position, int | str):
+        columns = clock.columns(site.position, value.shape[dims.index(where)], start)
+        rows = [row for row, column in enumerate(columns) if column is not None]
+        kept = [column for column in columns if column is not None]
+        index[0] = torch.tensor(rows, device=value.device)
+        index[dims.index(where)] = torch.tensor(kept, device=value.device)
+        if len(rows) == len(columns):
+            rows = None
+    elif isinstance(site.position, Span) and site.position != Span():
+        size = value.shape[dims.index(where)]
+        whole = max(clock.lengths) if start == 0 else start + size
+        inside = [p - start for p in site.position.indices(whole) if 0 <= p - start < size]
+        index[dims.index(where)] = torch.tensor(inside, dtype=torch.long, device=value.device)
+    for name, number in (("head", site.head), ("expert", site.expert), (dims[-1], site.unit)):
+        if isinstance(number, int) and name in dims:
+            index[dims.index(name)] = number
+    return tuple(index), rows
+
+
+def apply_edit(edit: Edit, value: Tensor, clock: Clock, start: int) -> None:
+    """Write an edit into `value` in place."""
+    index, rows = index_of(edit.site, value, clock, start)
+    if rows is not None and not rows:
+        return
+    old = value[index]
+    if old.numel() == 0:
+        return
+    value[index] = new_value(edit, old, clock, rows).to(value.dtype)
+
+
+def new_value(edit: Edit, old: Tensor, clock: Clock, rows: list[int] | None) -> Tensor:
+    """What an edit makes of the part of a value that its site names."""
+    match edit.operation:
+        case "zero":
+            return torch.zeros_like(old)
+        case "replace":
+            return _given(edit, old, clock, rows).expand_as(old)
+        case "add":
+            return old + _factor(edit, old, clock, rows) * _given(edit, old, clock, rows)
+        case "scale":
+            return old * _factor(edit, old, clock, rows)
+        case "project_out":
+            direction = _given(edit, old, clock, rows)
+            direction = direction / direction.norm(dim=-1, keepdim=True)
+            return old - (old * direction).sum(dim=-1, keepdim=True) * direction
+        case "apply":
+            assert edit.function is not None
+            new = edit.function(old)
+            if new.shape != old.shape:
+                raise PlanError(
+                    f"The function of 'apply {edit.site}' returned {tuple(new.shape)}.", f"It got {tuple(old.shape)}", "and must return that shape."
+                )
+            return new
+    raise PlanError(f"The edit '{edit}' has not been resolved.")
+
+
+def _given(edit: Edit, old: Tensor, clock: Clock, rows: list[int] | None) -> Tensor:
+    assert edit.value is not None
+    value = edit.value.to(old.device, old.dtype)
+    prompts = 1 + max(clock.rows, default=-1)
+    if value.dim() == old.dim() and value.shape[0] not in (1,) and value.dim() > 1 or (
+        value.dim() == old.dim() == 1 and value.shape[0] > 1
+    ):
+        # One value for each prompt: rows of this pass take theirs.
+        if value.shape[0] < prompts:
+            raise PlanError(
+                f"'{edit}' holds values for {value.shape[0]} prompts, the run has {prompts}.",
+                "Give one value for all, or one for each prompt.",
+            )
+        chosen = [clock.rows[row] for row in (rows if rows is not None else range(len(clock.rows)))]
+        value = value[torch.tensor(chosen, device=value.device)]
+    if value.dim() > 1 and value.dim() == old.dim() and value.shape[1] > old.shape[1] > 0 and "position" in edit.site.dims:
+        value = value[:, : old.shape[1]]  # padding of longer prompts elsewhere in the batch
+    try:
+        return value if torch.broadcast_shapes(value.shape, old.shape) == old.shape else value.expand_as(old)
+    except RuntimeError as error:
+        raise PlanError(
+            f"The values of '{edit}' have the shape {tuple(edit.value.shape)},", f"which does not fit {tuple(old.shape)}", f"({', '.join(edit.site.dims)})."
+        ) from error
+
+
+def _factor(edit: Edit, old: Tensor, clock: Clock, rows: list[int] | None) -> Tensor | float:
+    if len(edit.scales) == 1:
+        return edit.scales[0]
+    # Rows of one prompt stand together, one for each scale.
+    every = [edit.scales[row % len(edit.scales)] for row in range(len(clock.lengths))]
+    chosen = every if rows is None else [every[row] for row in rows]
+    return torch.tensor(chosen, device=old.device, dtype=old.dtype).reshape(-1, *[1] * (old.dim() - 1))

@@ -1,0 +1,1 @@
+"""Running: where a method, a model and a task meet, with somebody watching."""

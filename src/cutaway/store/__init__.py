@@ -1,0 +1,1 @@
+"""Keeping: the one door between results and the disk."""

@@ -1,0 +1,1 @@
+"""A method for cutaway from somebody else."""

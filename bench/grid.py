@@ -2,9 +2,9 @@
 
 Three pairs: the indirect-object pair (which differs in one token, so that many cells cannot differ from the
 base), one that differs from its first token on (none can be skipped after layer 0), and that one at 256
-tokens. A peer would take hours for the last, so there it does a sample of the cells, ours the whole of some
-columns, and the seconds are for one cell; the columns are spread evenly, because later positions cost ours
-less.
+tokens. A peer would take hours for the last, so there it does a sample of the cells (its source run untimed),
+ours the whole of some columns, and the seconds are for one cell; the columns are spread evenly, because later
+positions cost ours less.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def sampled(bench: Bench, ours: Side, peers: Mapping[str, Side], pair: Pair, rea
     found = rounds(
         {
             "ours": lambda: ours.ask("sweep", over=over, pair=spec(pair), values=True, memory=True),
-            **{name: asked(side, pair, done, {}) for name, (side, _) in loops.items()},
+            **{name: asked(side, pair, done, {"source_ready": True}) for name, (side, _) in loops.items()},
         },
         bench.count(3),
         warm=0,

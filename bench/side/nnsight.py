@@ -102,8 +102,12 @@ def grid(
     cells: list[list[int]] | None = None,
     way: str = "loop",
     chunk: int = 14,
+    source_ready: bool = False,
 ) -> worker.Thunk:
-    """Residual stream before every layer, at every position, from the source run into the base run."""
+    """Residual stream before every layer, at every position, from the source run into the base run.
+
+    With `source_ready` the source run is not timed: a sample of cells must not carry all of it.
+    """
     import torch
 
     base_tokens, source_tokens = tensor(base), tensor(source)
@@ -113,9 +117,10 @@ def grid(
         if cells is None
         else cells
     )
+    ready = read_source(model, source_tokens) if source_ready else None
 
     def work() -> worker.Values:
-        kept = read_source(model, source_tokens)
+        kept = read_source(model, source_tokens) if ready is None else ready
         if way == "loop":
             return {"values": torch.stack(in_loop(model, base_tokens, kept, every, (answer, wrong)))}
         values = []

@@ -111,7 +111,21 @@ def generate(model: Any, *, text: str, tokens: int, layer: int, strength: float,
 
     def work() -> worker.Values:
         edit = cutaway.add(f"resid_post[{layer}]", vector, scale=strength)
-        return {"ids": model.generate([text], edit=edit, max_new_tokens=tokens).ids[0]}
+        return {"ids": model.generate([text], edit=edit, max_new_tokens=tokens).new_ids[0]}
+
+    return work
+
+
+def plain_generate(model: Any, *, ids: list[int], tokens: int) -> worker.Thunk:
+    """Greedy generation by the module itself."""
+    import torch
+
+    given = torch.tensor([ids])
+    mask = torch.ones_like(given)
+
+    def work() -> worker.Values:
+        found = model.hf.generate(given, attention_mask=mask, max_new_tokens=tokens, do_sample=False)
+        return {"ids": found[0, len(ids) :]}
 
     return work
 
@@ -123,6 +137,7 @@ WORKS: dict[str, worker.Work] = {
     "sweep": sweep,
     "lens": lens,
     "generate": generate,
+    "plain_generate": plain_generate,
 }
 
 if __name__ == "__main__":

@@ -83,17 +83,22 @@ def grid(
     answer: int,
     wrong: int,
     cells: list[list[int]] | None = None,
+    source_ready: bool = False,
 ) -> worker.Thunk:
-    """Residual stream before every layer, at every position, from the source run into the base run."""
+    """Residual stream before every layer, at every position, from the source run into the base run.
+
+    With `source_ready` the source run is not timed: a sample of cells must not carry all of it.
+    """
     import pandas
     from transformer_lens import patching
 
     base_tokens, source_tokens = tensor(base), tensor(source)
     metric = partial(difference, answer=answer, wrong=wrong)
     table = None if cells is None else pandas.DataFrame(cells, columns=["layer", "pos"])
+    ready = source_cache(bridge, source_tokens, "hook_resid_pre") if source_ready else None
 
     def work() -> worker.Values:
-        kept = source_cache(bridge, source_tokens, "hook_resid_pre")
+        kept = source_cache(bridge, source_tokens, "hook_resid_pre") if ready is None else ready
         if table is None:
             return {"values": patching.get_act_patch_resid_pre(bridge, base_tokens, kept, metric).flatten()}
         return {

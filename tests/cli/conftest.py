@@ -12,8 +12,6 @@ import pytest
 from cutaway.cli.main import run_words
 from cutaway.core import registry
 
-MARGIN = Path(__file__).parents[1] / "plugin_package" / "src" / "cutaway_margin" / "margin.py"
-
 
 @dataclass(frozen=True)
 class Said:
@@ -24,19 +22,17 @@ class Said:
     err: str
 
 
-Cutaway = Callable[..., Said]
-
-
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from cutaway.testing import tiny_folder
+    from cutaway import tasks
+    from cutaway.testing import texts_of, tiny_folder
 
-    texts = ["The capital of France is Paris", "The capital of Italy is Rome"]
+    texts = ["The capital of France is Paris", "The capital of Italy is Rome", *texts_of(tasks.ioi(n=8))]
     return tiny_folder(tmp_path_factory.mktemp("tiny-llama"), texts=texts)
 
 
 @pytest.fixture
-def cutaway(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cutaway:
+def cutaway(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
     """Run `cutaway WORDS` here; the width of the terminal is 80."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(registry, "_files", {})

@@ -9,14 +9,16 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.conftest import MARGIN, Cutaway
 
 from cutaway.core.result import Result
 
+Cutaway = Callable[..., Any]
+MARGIN = Path(__file__).parents[1] / "plugin_package" / "src" / "cutaway_margin" / "margin.py"
 FRANCE = "The capital of France is"
 
 
@@ -59,10 +61,12 @@ def test_the_command_that_is_printed_repeats_the_result(cutaway: Cutaway, model_
 
 
 def test_a_named_task_takes_its_own_parameters(cutaway: Cutaway, model_folder: Path) -> None:
-    said = record(cutaway(*margin(model_folder, "--task", "ioi", "task.n=3", "task.seed=5", "--json")).out)
+    said = record(
+        cutaway(*margin(model_folder, "--task", "ioi", "task.n=8", "task.order=baba", "--json")).out
+    )
     assert said["provenance"]["task"]["name"] == "ioi"
-    assert said["provenance"]["task"]["parameters"] == {"n": 3, "seed": 5}
-    assert "--task ioi task.n=3 task.seed=5" in said["provenance"]["command"]
+    assert said["provenance"]["task"]["parameters"] == {"n": 8, "order": "baba"}
+    assert "--task ioi task.n=8 task.order=baba" in said["provenance"]["command"]
 
 
 def test_a_file_of_prompts_is_a_task(cutaway: Cutaway, model_folder: Path, tmp_path: Path) -> None:
@@ -117,12 +121,12 @@ def test_how_the_model_is_opened_is_part_of_the_command(cutaway: Cutaway, model_
         ),
         ("run margin --task oi", "There is no task 'oi'; did you mean 'ioi'?"),
         ("run margin --task ioi -p x", "Both the task 'ioi' and prompts were given; a run has one task."),
-        ("run margin -p x task.n=3", "Task.n was given without a task; it belongs to --task."),
+        ("run margin -p x task.n=3", "task.n was given without a task; it belongs to --task."),
         ("run margin", "There is nothing to run on; a task is given by name, by prompts, or by a file"),
         ("run margin --file absent.csv", "There is no file 'absent.csv'"),
         (
             "run margin -p x --answer a --answer b",
-            "task 'prompts' has 1 prompts and 2 answers; there is one for each",
+            "Task 'prompts' has 1 prompts and 2 answers; there is one for each",
         ),
         ("run margin -p x --out r.foo", "The file r.foo ends in '.foo'; the suffixes are .csv, "),
         (
@@ -138,7 +142,7 @@ def test_what_cannot_be_done_is_a_sentence_and_status_two(
 ) -> None:
     said = cutaway("--plugin", MARGIN, *shlex.split(words))
     assert said.status == 2
-    assert sentence.lower() in " ".join(said.err.split()).lower()
+    assert sentence in " ".join(said.err.split())
     assert "Traceback" not in said.err
     assert said.out == ""
 
@@ -182,7 +186,7 @@ def test_ctrl_c_ends_with_a_sentence_and_status_130(model_folder: Path, tmp_path
         assert process.stdout.readline() == "started\n"
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=180)
     assert process.returncode == 130
     assert "Stopping after this step" in error
     assert error.rstrip().endswith("Cancelled while waiting.")

@@ -41,9 +41,14 @@ def letters_of(*texts: str, start: bool = False) -> Any:
 
 def metaspace_of(*words: str) -> Any:
     """Words that begin with "▁", and a decoder that takes the first space away, as Llama 2 has them."""
-    vocabulary = {word: index for index, word in enumerate(["<unk>", *(f"▁{word}" for word in words)])}
+    vocabulary = {
+        word: index for index, word in enumerate(["<unk>", "▁", *"0123456789", *(f"▁{w}" for w in words)])
+    }
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(prepend_scheme="always"), digits]
+    )
     backend.decoder = decoders.Metaspace(prepend_scheme="always")
     return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
 
@@ -369,6 +374,14 @@ def test_a_tokenizer_in_the_manner_of_sentencepiece_is_read_alike() -> None:
     assert encoded.wrong_ids == ((tokenizer.convert_tokens_to_ids("▁John"),),)
     assert encoded.positions == {"end": (2,), "what": (1,)}
     assert encoded.notes == ()
+
+
+def test_an_answer_is_read_after_its_prompt_and_not_alone() -> None:
+    tokenizer = metaspace_of("year")
+    assert tokenizer.convert_ids_to_tokens(tokenizer("45")["input_ids"]) == ["▁", "4", "5"]
+    (token,) = first_tokens(tokenizer, "year 17", ["45"])
+    assert tokenizer.convert_ids_to_tokens(token.id) == "4"
+    assert (token.length, token.continues) == (2, True)
 
 
 def test_the_first_difference_counts_the_end_of_one() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -122,3 +124,58 @@ def example() -> Result:
 @pytest.fixture(scope="session")
 def result() -> Result:
     return example()
+
+
+VARIANTS = {
+    "empty": (0, 0.0),
+    "single": (1, 1.5),
+    "all zero": (4, 0.0),
+    "all equal": (4, -2.0),
+    "missing": (4, np.nan),
+    "infinite": (4, np.inf),
+    "tiny": (4, 5e-324),
+    "giant": (4, 1e308),
+    "both giants": (4, -1e308),
+}
+
+
+def variant(kind: str, size: int, value: float, word: str = " a") -> Result:
+    """A result with one view of this kind, of `size` by `size` elements, alike but for the sign of giants."""
+    signs = np.resize([1.0, -1.0], size) if value == -1e308 else np.ones(size)
+    row, square = value * signs, value * np.tile(signs, (size, 1))
+    words = np.array([f"{word}{i}" for i in range(size)], dtype=object)
+    data = xr.Dataset(
+        {
+            "v": (("x",), row),
+            "w": (("x",), row),
+            "vv": (("y", "x"), square),
+            "words": (("y", "x"), np.array([words] * size, dtype=object).reshape(size, size)),
+            "from": (("x",), words),
+            "to": (("x",), words[::-1]),
+        },
+        coords={"token": ("x", words), "row": ("y", words)},
+    )
+    made = {
+        "tokens": lambda: views.tokens(value="v"),
+        "heatmap": lambda: views.heatmap(value="vv", x="token", y="y", text="words"),
+        "attention": lambda: views.attention(value="vv", query="y", key="x", token="token"),
+        "curves": lambda: views.curves(value="vv", x="x", series="row", low="vv", high="vv"),
+        "bars": lambda: views.bars(value="v", label="token", low="w", high="w"),
+        "scatter": lambda: views.scatter(x="v", y="w", label="token", value="v"),
+        "histogram": lambda: views.histogram(value="vv", group="token"),
+        "graph": lambda: views.graph(source="from", target="to", weight="v"),
+        "table": lambda: views.table(columns=["token", "v"]),
+        "text": lambda: views.text(value="from"),
+    }
+    check = Check(f"Claim {word}", f"How {word}", value, value, (value, value), size, True, word)
+    return Result(data, {"m": value}, (made[kind](),), (check,), (f"Note {word}",), {"method": word})
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[..., Result]:
+    return variant
+
+
+@pytest.fixture(scope="session")
+def variants() -> Mapping[str, tuple[int, float]]:
+    return VARIANTS

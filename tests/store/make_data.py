@@ -1,6 +1,7 @@
 """Writes the files of format version 1 that `test_netcdf` and `test_artifacts` read.
 
-They are kept as they were written; this file says what is in them. Run it only for a new version, with a new name.
+They are kept as they were written; this file says what is in them. Run it only for a new version of the
+format, with a new name.
 """
 
 from __future__ import annotations

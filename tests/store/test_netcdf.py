@@ -47,10 +47,10 @@ def variables(draw: st.DrawFn) -> tuple[tuple[str, ...], Any]:
 
 @st.composite
 def results(draw: st.DrawFn) -> Result:
-    names = draw(st.lists(st.sampled_from(["a", "b c", "d.e", "ü", "x", "_f"]), unique=True, max_size=4))
+    names = draw(st.lists(st.sampled_from(["a", "b-c", "d.e", "ü", "x", "_f"]), unique=True, max_size=4))
     made = {name: draw(variables()) for name in names}
-    # xarray itself refuses an array along its own name among other dimensions
-    made = {name: value for name, value in made.items() if name not in value[0] or value[0] == (name,)}
+    # xarray itself refuses an array that is called like a dimension, unless it lies along that one alone
+    made = {name: value for name, value in made.items() if name != "x" or value[0] == ("x",)}
     coords = {name for name in made if draw(st.booleans()) or name in made[name][0]}
     data = xr.Dataset(
         {name: value for name, value in made.items() if name not in coords},
@@ -96,8 +96,9 @@ def test_plain_xarray_opens_the_file_and_reads_every_array(data: Path, kept: Mod
     code = (
         "import sys, json, xarray as xr\n"
         "data = xr.open_dataset(sys.argv[1]).load()\n"
-        "print(json.dumps([sorted(data.data_vars), sorted(data.coords), data['value'].values.tolist(),\n"
-        "                  data['token'].values.tolist(), data['value'].attrs, json.loads(data.attrs['metrics'])]))\n"
+        "value, token, metrics = data['value'], data['token'], json.loads(data.attrs['metrics'])\n"
+        "print(json.dumps([sorted(data.data_vars), sorted(data.coords), value.values.tolist(),\n"
+        "                  token.values.tolist(), value.attrs, metrics]))\n"
         "assert 'cutaway' not in sys.modules"
     )
     out = subprocess.run(
@@ -160,6 +161,9 @@ def test_a_damaged_file_gets_the_sentence(tmp_path: Path, kept: ModuleType, suff
         Result.load(path)
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # of half-opened h5netcdf files
 def test_every_flipped_byte_is_noticed_or_harmless(tmp_path: Path, kept: ModuleType) -> None:
     original = kept.result()
     path = original.save(tmp_path / "r.nc")

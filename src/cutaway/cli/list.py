@@ -60,14 +60,14 @@ def page(wanted: str) -> RenderableType:
 
 
 def records(wanted: str) -> Any:
-    """The same as JSON values: a list for a section, an object for a name, and all sections for nothing."""
+    """The same as JSON values: a list for a section, an object for a name, and for nothing what was found."""
     if wanted == "views":
         return [*_view_records()]
     if wanted in KINDS:
         return [_record(entry) for entry in registry.entries(KINDS[wanted])]
     if wanted:
         return _record(named(wanted))
-    return {section: records(section) for section in (*KINDS, "views")}
+    return {section: records(section) for section in KINDS}
 
 
 def named(name: str) -> Entry:

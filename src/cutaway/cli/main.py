@@ -125,17 +125,25 @@ def _not_imported() -> None:
     """Stands for a command that was not typed, so that the help can list it."""
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cutaway {cutaway.__version__}")
+        raise typer.Exit
+
+
 def _options(
     plugin: Annotated[
         list[Path] | None,
         typer.Option("--plugin", metavar="FILE", help="Python file with methods or tasks of your own."),
     ] = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and leave.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
 ) -> None:
     """Open up a running language model: see what it computes, find what causes what, change it."""
-    if version:
-        typer.echo(f"cutaway {cutaway.__version__}")
-        raise typer.Exit
     for file in plugin or ():
         registry.load_file(file)
 
@@ -152,7 +160,9 @@ def _say(text: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True).print(Text(text[:1].upper() + text[1:]), soft_wrap=not sys.stderr.isatty())
+    first = text.split(" ", 1)[0]
+    sentence = text[:1].upper() + text[1:] if first.isalpha() else text  # not `top=3`, not a path
+    Console(stderr=True).print(Text(sentence), soft_wrap=not sys.stderr.isatty())
 
 
 def _show_warning(

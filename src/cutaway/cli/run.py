@@ -163,6 +163,6 @@ def _say(result: Result, kept: Sequence[Path], *, as_json: bool) -> None:
         result.show("terminal")
     for path in kept:
         again = f"; cutaway show {path} draws it again" if path.suffix in (".nc", ".json") else ""
-        console.print(Text(f"Kept in {path}{again}.", style="dim"))
+        console.print(Text(f"Kept in {path}{again}.", style="dim"), soft_wrap=True)
     if result.provenance["command"]:
         console.print(Text.assemble(("Repeat: ", "dim"), result.provenance["command"]), soft_wrap=True)

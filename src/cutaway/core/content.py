@@ -72,11 +72,11 @@ def _canonical(value: Any) -> bytes:
 
 
 def _refuse_name(name: Hashable) -> None:
-    if not isinstance(name, str) or not name or "/" in name or name != name.strip() or not name.isprintable():
+    if not isinstance(name, str) or not name.isprintable() or not name or set("/ ") & set(name):
         raise MethodError(
             f"{name!r} cannot name an array or a dimension in a file;",
-            "a name is printable text without '/' and without spaces around it.",
-            "Write for example 'logit_difference'.",
+            "a name is printable text without '/' and without spaces.",
+            'Write for example "logit_difference", and what people read into attrs["long_name"].',
         )
 
 

@@ -16,7 +16,7 @@ import xarray as xr
 from cutaway.core.result import Result
 from cutaway.core.roles import resolve
 from cutaway.core.view import View
-from cutaway.drawing.palette import scale_of
+from cutaway.drawing.palette import scale_of, widened
 from cutaway.drawing.panels import (
     Bars,
     Counts,
@@ -111,8 +111,9 @@ def _grid(
 def _lines(arrays: dict[str, xr.DataArray]) -> Lines:
     x, series = arrays["x"], arrays.get("series")
     order = (*(series.dims if series is not None else ()), *x.dims)
+    count = series.size if series is not None else 1
     y, low, high = (
-        _numbers(arrays[role].transpose(*order)).reshape(-1, x.size) if role in arrays else None
+        _numbers(arrays[role].transpose(*order)).reshape(count, x.size) if role in arrays else None
         for role in ("value", "low", "high")
     )
     assert y is not None
@@ -138,8 +139,9 @@ def _lines(arrays: dict[str, xr.DataArray]) -> Lines:
 def _bars(arrays: dict[str, xr.DataArray]) -> Bars:
     labels, group, value = arrays["label"], arrays.get("group"), arrays["value"]
     order = (*labels.dims, *(dim for dim in value.dims if dim not in labels.dims))
+    width = group.size if group is not None and group.dims != labels.dims else 1
     values, low, high = (
-        _numbers(arrays[role].transpose(*order)).reshape(labels.size, -1) if role in arrays else None
+        _numbers(arrays[role].transpose(*order)).reshape(labels.size, width) if role in arrays else None
         for role in ("value", "low", "high")
     )
     assert values is not None
@@ -197,11 +199,14 @@ def _counts(view: View, arrays: dict[str, xr.DataArray]) -> Counts:
 
 
 def _edges(values: Numbers, bins: int) -> Numbers:
+    """Edges of so many bins; of one bin where floating point has no numbers between, or beyond, the values."""
     try:
-        edges: Numbers = np.histogram_bin_edges(values, bins=bins)
-    except ValueError:  # values so close together that floating point has no numbers between them
-        edges = np.array([values.min() - 0.5, values.max() + 0.5])
-    return edges
+        with np.errstate(over="raise"):
+            edges: Numbers = np.histogram_bin_edges(values, bins=bins)
+    except (ValueError, FloatingPointError):
+        return np.array(widened(values.min(), values.max()))
+    rising = bool((edges[1:] > edges[:-1]).all())
+    return edges if rising else np.array(widened(values.min(), values.max()))
 
 
 def _network(arrays: dict[str, xr.DataArray]) -> Network:

@@ -86,7 +86,7 @@ class Scale:
         """Where the value lies on the scale, from 0 to 1; values beyond the ends lie at the ends."""
         if self.high == self.low:
             return 0.0 if self.high == 0 else 1.0
-        return min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
+        return min(1.0, max(0.0, share(value, self.low, self.high)))
 
     def bin(self, value: float) -> int | None:
         """The step of the scale, from 0 to `BINS - 1`; None for a missing value."""
@@ -112,6 +112,18 @@ def scale_of(values: NDArray[Any], wanted: str = "auto") -> Scale:
         return Scale("sequential", min(low, 0.0), max(low, 0.0)) if low else Scale("sequential", 0.0, 0.0)
     near_zero = 0 <= low <= high / 2  # a scale that starts at zero shows proportions
     return Scale("sequential", 0.0 if near_zero else low, high)
+
+
+def share(value: float, low: float, high: float) -> float:
+    """How far the value lies from `low` (0) to `high` (1), whatever their size."""
+    size = max(abs(low), abs(high))  # without it, the distance of two large numbers could be infinite
+    return (value / size - low / size) / (high / size - low / size)
+
+
+def widened(low: float, high: float) -> tuple[float, float]:
+    """The ends, with some room around them where they are equal."""
+    room = max(0.5, abs(low) * 0.1) if low == high else 0.0
+    return float(low - room), float(high + room)
 
 
 def colour(scale: Scale, value: float, theme: Theme = "light") -> Rgb:

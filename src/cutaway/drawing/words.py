@@ -26,7 +26,9 @@ def visible(token: str) -> str:
     >>> visible(" to\\n\\x00")
     '·to↵␀'
     """
-    return "".join(_SHOWN.get(character) or _printable(character) for character in token)
+    return "".join(
+        _SHOWN.get(c) or (_by_code(c) if unicodedata.category(c) == "Zs" else _printable(c)) for c in token
+    )
 
 
 def readable(text: str) -> str:
@@ -158,4 +160,8 @@ def _printable(character: str) -> str:
     nothing = code & 0xFFFE == 0xFFFE  # two code points of each plane are promised never to be characters
     if character in _JOINERS or not (nothing or unicodedata.category(character) in _HIDDEN):
         return character
-    return f"⟨U+{code:04X}⟩"
+    return _by_code(character)
+
+
+def _by_code(character: str) -> str:
+    return f"⟨U+{ord(character):04X}⟩"

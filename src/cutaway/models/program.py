@@ -31,6 +31,7 @@ class Clock:
 
     Attributes:
         lengths: tokens of each row's prompt.
+        width: tokens of each row in this pass, 0 where it is not known beforehand.
         offset: text position of the first token of this pass (beyond 0 in generation and in resumed runs).
         pads: padding tokens to the left of each row.
         named: token index of each named position in each row.
@@ -39,6 +40,7 @@ class Clock:
 
     lengths: list[int]
     offset: int = 0
+    width: int = 0
     pads: list[int] | None = None
     named: Mapping[str, Sequence[int]] = field(default_factory=dict)
     rows: Sequence[int] = ()
@@ -46,7 +48,10 @@ class Clock:
 
     def columns(self, position: int | str, size: int, start: int) -> list[int | None]:
         """For each row, where in a tensor of `size` positions that starts at `start` a position stands."""
-        where = token_positions(position, self.lengths, self.named)
+        if isinstance(position, int) and position >= 0 and self.pads is not None:
+            where = [position] * len(self.lengths)  # text that is being written has positions beyond its prompt
+        else:
+            where = token_positions(position, self.lengths, self.named)
         pads = self.pads or [0] * len(where)
         found = [place + pad - start for place, pad in zip(where, pads)]
         return [place if 0 <= place < size else None for place in found]
@@ -113,9 +118,8 @@ class Program:
 
     def _start(self, site: Site, value: Tensor) -> int:
         """Text position of the first entry of a value: keys and values reach back into the cache."""
-        if site.kind in ("k", "v", "k_per_query_head", "v_per_query_head"):
-            longest = self.clock.offset + (self.clock.pads and max(self.clock.lengths) or 0)
-            return 0 if self.clock.offset == 0 or value.shape[1] >= longest else self.clock.offset
+        if site.kind in ("k", "v", "k_per_query_head", "v_per_query_head") and self.clock.offset:
+            return max(0, self.clock.offset + self.clock.width - value.shape[1])
         return self.clock.offset
 
     def _part(self, site: Site, value: Tensor) -> Tensor:
@@ -179,7 +183,7 @@ class Program:
             elif place.side == "experts":
                 experts[place.module] = self._expert_tap(key, self.anatomy.layer(site))
             elif place.side == "logits":
-                continue
+                continue  # `forward.py` edits and reads the logits once the pass has ended
             elif kind == "resid_mid" and edits and place.side == "in":
                 modules += self._write_mid(key, self.anatomy.layer(site))
                 if reads:
@@ -290,13 +294,28 @@ def index_of(site: Site, value: Tensor, clock: Clock, start: int) -> tuple[tuple
             rows = None
     elif isinstance(site.position, Span) and site.position != Span():
         size = value.shape[dims.index(where)]
-        whole = max(clock.lengths) if start == 0 else start + size
-        inside = [p - start for p in site.position.indices(whole) if 0 <= p - start < size]
-        index[dims.index(where)] = torch.tensor(inside, dtype=torch.long, device=value.device)
+        inside = [p for p in _span(site, clock, start + size) if start <= p < start + size]
+        index[dims.index(where)] = torch.tensor([p - start for p in inside], dtype=torch.long, device=value.device)
     for name, number in (("head", site.head), ("expert", site.expert), (dims[-1], site.unit)):
         if isinstance(number, int) and name in dims:
             index[dims.index(name)] = number
     return tuple(index), rows
+
+
+def _span(site: Site, clock: Clock, end: int) -> list[int]:
+    """Token indices of a slice of positions: an open end takes in what is generated, a negative bound counts from the prompt's end."""
+    span = site.position
+    assert isinstance(span, Span)
+    ragged = len(set(clock.lengths)) > 1
+    if ragged and (any(clock.pads or []) or any(b is not None and b < 0 for b in (span.start, span.stop))):
+        raise PlanError(
+            f"'{site}' slices the positions of prompts of {min(clock.lengths)} to {max(clock.lengths)} tokens.",
+            "Where prompts differ in length, a slice counts from the start of each prompt.",
+            "Run prompts of one length together, or name one position.",
+        )
+    length = max(clock.lengths, default=end)
+    bounds = [b + length if b is not None and b < 0 else b for b in (span.start, span.stop)]
+    return Span(bounds[0], bounds[1], span.step).indices(max(end, length))
 
 
 def apply_edit(edit: Edit, value: Tensor, clock: Clock, start: int) -> None:

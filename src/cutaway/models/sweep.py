@@ -364,7 +364,7 @@ def _find_tier(model: Model) -> Tier:
     def metric(logits: Tensor) -> Tensor:
         return logits.float()[:, : min(64, anatomy.vocab_size)].norm(dim=-1)
 
-    slow = _Sweeping(model, encoded, other, "patch", metric, cells, "full", 1, False)
+    slow = _Sweeping(model, encoded, other, "patch", metric, cells, "full", "auto", False)
     try:
         expected = slow.run()
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
@@ -374,7 +374,7 @@ def _find_tier(model: Model) -> Tier:
         if tier == "suffix" and not anatomy.is_causal:
             continue
         try:
-            found = replace(slow, tier=tier, batch="auto").run()
+            found = replace(slow, tier=tier).run()
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError, AssertionError):
             continue  # this network's code does not allow it: the next tier shares less
         if torch.allclose(found.values, expected.values, rtol=tolerance, atol=tolerance):

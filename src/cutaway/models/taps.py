@@ -147,6 +147,20 @@ def module_taps(taps: Sequence[ModuleTap]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def before(module: nn.Module, seen: Callable[[tuple[Any, ...], dict[str, Any]], None]) -> Iterator[None]:
+    """Call `seen(args, kwargs)` before each run of a module."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen(args, kwargs)
+
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextlib.contextmanager
 def watching(modules: Mapping[str, nn.Module], seen: Callable[..., None]) -> Iterator[None]:
     """Call `seen(name, module, args, kwargs, output)` after each run of each module: how anatomy learns its way."""
     handles = []

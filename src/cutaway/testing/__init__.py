@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from cutaway.testing.check_method import METHOD_LAWS, check_method
 from cutaway.testing.check_task import TASK_LAWS, check_task
-from cutaway.testing.tiny import tiny, tiny_folder, tiny_task, tiny_tokenizer
+from cutaway.testing.tiny import texts_of, tiny, tiny_folder, tiny_task, tiny_tokenizer
 
 __all__ = [
     "METHOD_LAWS",
     "TASK_LAWS",
     "check_method",
     "check_task",
+    "texts_of",
     "tiny",
     "tiny_folder",
     "tiny_task",

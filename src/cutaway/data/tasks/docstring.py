@@ -37,40 +37,11 @@ TEMPLATE = '''def {method}(self, {before_1}, {before_2}, {a_def}, {b_def}, {c_de
     :param {a_doc}: {word_3} {word_4}
     :param {b_doc}: {word_5} {word_6}
     :param'''
-METHODS = (
-    "build",
-    "call",
-    "check",
-    "close",
-    "connect",
-    "copy",
-    "create",
-    "draw",
-    "export",
-    "filter",
-    "find",
-    "insert",
-    "load",
-    "merge",
-    "move",
-    "open",
-    "paint",
-    "print",
-    "read",
-    "remove",
-    "render",
-    "run",
-    "save",
-    "search",
-    "send",
-    "sort",
-    "split",
-    "start",
-    "stop",
-    "test",
-    "update",
-    "visit",
-    "write",
+METHODS: tuple[str, ...] = listed(
+    """
+    build call check close connect copy create draw export filter find insert load merge move open paint
+    print read remove render run save search send sort split start stop test update visit write
+    """
 )
 ARGUMENTS: tuple[str, ...] = listed(
     """

@@ -62,53 +62,17 @@ NAMES: tuple[str, ...] = listed(
     Victor Victoria Vincent Walter Wayne William
     """
 )
-PLACES = (
-    "airport",
-    "bank",
-    "beach",
-    "church",
-    "farm",
-    "garden",
-    "hospital",
-    "hotel",
-    "house",
-    "library",
-    "market",
-    "museum",
-    "office",
-    "park",
-    "restaurant",
-    "school",
-    "station",
-    "store",
-    "theater",
-    "village",
+PLACES: tuple[str, ...] = listed(
+    """
+    airport bank beach church farm garden hospital hotel house library market museum office park
+    restaurant school station store theater village
+    """
 )
-OBJECTS = (
-    "bag",
-    "basketball",
-    "bone",
-    "book",
-    "cap",
-    "card",
-    "coin",
-    "computer",
-    "cup",
-    "drink",
-    "flower",
-    "gift",
-    "hat",
-    "key",
-    "letter",
-    "map",
-    "necklace",
-    "pen",
-    "phone",
-    "ring",
-    "snack",
-    "ticket",
-    "toy",
-    "watch",
+OBJECTS: tuple[str, ...] = listed(
+    """
+    bag basketball bone book cap card coin computer cup drink flower gift hat key letter map necklace
+    pen phone ring snack ticket toy watch
+    """
 )
 
 

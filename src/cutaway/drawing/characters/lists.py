@@ -16,6 +16,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from cutaway.drawing.characters.ink import QUIET, STRONG, Room, fitted
+from cutaway.drawing.palette import share
 from cutaway.drawing.panels import Bars, Counts, Network, Table, Texts, farthest
 from cutaway.drawing.words import number, readable, signed
 
@@ -149,13 +150,14 @@ def _bar(value: float, among: np.ndarray, width: int) -> str:
     low, high = min(0.0, float(known.min(initial=0.0))), max(0.0, float(known.max(initial=0.0)))
     if value != value or high == low:
         return fitted("×" if value != value else "", width)
-    value = min(high, max(low, value))
-    left = round(-low / (high - low) * width)
+    zero = share(0.0, low, high) * width
+    length = share(min(high, max(low, value)), low, high) * width - zero
+    left = round(zero)
     if value < 0:
-        halves = round(-value / (high - low) * width * 2)
+        halves = min(2 * left, round(-length * 2))
         drawn = ("▐" if halves % 2 else "") + "█" * (halves // 2)
         return fitted(drawn, left, right=True) + " " * (width - left)
-    return " " * left + fitted(_blocks(min(width - left, value / (high - low) * width)), width - left)
+    return " " * left + fitted(_blocks(min(width - left, length)), width - left)
 
 
 def _blocks(length: float) -> str:

@@ -19,7 +19,7 @@ from rich.style import Style
 from rich.text import Text
 
 from cutaway.drawing.characters.ink import QUIET, Room, digit, fitted, legend
-from cutaway.drawing.palette import Scale
+from cutaway.drawing.palette import Scale, share, widened
 from cutaway.drawing.panels import Line, Lines, Numbers, Points
 from cutaway.drawing.words import shortened, tick
 
@@ -126,11 +126,11 @@ def _span(values: Numbers) -> tuple[float, float] | None:
     if not known.size:
         return None
     low, high = float(known.min()), float(known.max())
-    return (low - 0.5, high + 0.5) if low == high else (low, high)
+    return widened(low, high)
 
 
 def _place(value: float, span: tuple[float, float]) -> float:
-    return (value - span[0]) / (span[1] - span[0])
+    return share(value, *span)
 
 
 def _styles(drawn: tuple[Line, ...], room: Room) -> Callable[[int], Style]:

@@ -6,16 +6,19 @@ Limits: linear axes only.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from cutaway.drawing.palette import share, widened
 from cutaway.drawing.panels import Numbers
 from cutaway.drawing.shapes.marks import WIDTH, Markup, cut, joined, line, room_for, words
 from cutaway.drawing.words import number
 
 LEFT, TOP, HEIGHT = 62.0, 10.0, 250.0
+_LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -29,25 +32,23 @@ class Axes:
 
     def across(self, value: float) -> float:
         """Pixels from the left."""
-        return LEFT + (value - self.x[0]) / (self.x[1] - self.x[0]) * self.width
+        return LEFT + share(value, *self.x) * self.width
 
     def down(self, value: float) -> float:
         """Pixels from the top."""
-        return TOP + (self.y[1] - value) / (self.y[1] - self.y[0]) * self.height
+        return TOP + (1 - share(value, *self.y)) * self.height
 
 
-def span(values: Numbers, *, room: float = 0.04, zero: bool = False) -> tuple[float, float] | None:
+def span(values: Numbers, *, room: float = 0.04) -> tuple[float, float] | None:
     """The ends of an axis that shows all finite values, with some room; None when there are none."""
     known = values[np.isfinite(values)]
     if not known.size:
         return None
     low, high = float(known.min()), float(known.max())
-    if zero:
-        low, high = min(0.0, low), max(0.0, high)
     if low == high:
-        return low - 0.5, high + 0.5
-    extra = (high - low) * room
-    return (low if zero and low == 0 else low - extra), high + extra
+        return widened(low, high)
+    extra = high * room - low * room
+    return max(low - extra, -_LARGEST), min(high + extra, _LARGEST)
 
 
 def ticks(low: float, high: float, about: int = 6) -> list[float]:
@@ -56,7 +57,7 @@ def ticks(low: float, high: float, about: int = 6) -> list[float]:
     >>> ticks(0, 11), ticks(-0.4, 2.1)
     ([0.0, 2.0, 4.0, 6.0, 8.0, 10.0], [0.0, 0.5, 1.0, 1.5, 2.0])
     """
-    rough = (high - low) / max(1, about)
+    rough = high / about - low / about
     power = 10.0 ** math.floor(math.log10(rough)) if rough > 0 and math.isfinite(rough) else 0.0
     if not power:
         return [low]

@@ -6,10 +6,11 @@ Limits: the longest lists are cut, bars to the ones farthest from zero, and the 
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 
-from cutaway.drawing.palette import Scale, hexadecimal
+from cutaway.drawing.palette import Scale, hexadecimal, share
 from cutaway.drawing.panels import Bars, Table, Texts, farthest
 from cutaway.drawing.shapes.cells import nothing
 from cutaway.drawing.shapes.marks import (
@@ -130,16 +131,19 @@ def wrapped(text: str, width: int) -> list[str]:
     return lines
 
 
+@dataclass(frozen=True)
 class _Field:
     """The room in which bars lie, from `low` to `high`."""
 
-    def __init__(self, left: float, width: float, low: float, high: float) -> None:
-        self.left, self.width, self.low, self.high = left, width, low, high
+    left: float
+    width: float
+    low: float
+    high: float
 
     def at(self, value: float) -> float:
         """Pixels from the left; values beyond the ends lie at the ends."""
         inside = min(self.high, max(self.low, value))
-        return self.left + (inside - self.low) / (self.high - self.low) * self.width
+        return self.left + share(inside, self.low, self.high) * self.width
 
 
 def _bar(panel: Bars, place: tuple[int, int], field: _Field, size: tuple[float, float]) -> Markup:

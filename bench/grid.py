@@ -128,7 +128,7 @@ def sampled(bench: Bench, ours: Side, peers: Mapping[str, Side], pair: Pair, rea
         warm=0,
     )
     held = [answer.grown for answer in found["ours"] if answer.grown is not None]
-    facts: Facts = {"our bytes at the peak, beyond those before": max(held) if held else None}
+    facts: Facts = {"our MiB at the peak, beyond those before": round(max(held) / 2**20) if held else None}
     return [
         row(
             found["ours"],

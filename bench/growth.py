@@ -7,8 +7,6 @@ Beside it stands one plain forward over the same prompt: a loop would need one f
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from bench.grid import LAYERS, columns, spec
@@ -41,7 +39,7 @@ def row(bench: Bench, ours: Side, length: int) -> Row:
         "cells of the grid": LAYERS * length,
         "cells measured": cells,
         "seconds of the grid": round(cell * LAYERS * length, 3),
-        "bytes at the peak, beyond those before": max(peaks) if peaks else None,
+        "MiB at the peak, beyond those before": round(max(peaks) / 2**20, 1) if peaks else None,
     }
     return compare(
         f"one cell of a sweep, {length} tokens",
@@ -53,13 +51,6 @@ def row(bench: Bench, ours: Side, length: int) -> Row:
         unit="cell",
         facts=facts,
     )
-
-
-def exponent(rows: list[Row]) -> float:
-    """By which power of the number of cells the time of the grid grows: the slope in logarithms."""
-    cells = [math.log(float(str(row.facts["cells of the grid"]))) for row in rows]
-    seconds = [math.log(float(str(row.facts["seconds of the grid"]))) for row in rows]
-    return float(np.polyfit(cells, seconds, 1)[0])
 
 
 def measure(bench: Bench) -> tuple[list[Row], list[Side]]:

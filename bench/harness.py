@@ -443,11 +443,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def peer_versions(sides: Sequence[Side]) -> dict[str, str]:
-    """The peers' own versions, as their sides said them."""
-    shared = {"torch", "transformers", "numpy"}
+    """The peers' own versions, and what they share with us only where it differs."""
+    ours = own_versions()
     return {
-        f"{one.name}: {key}" if key in shared else key: version
+        f"{one.name}'s {key}" if key in ours else key: version
         for one in sides
         if one.name not in OWN_SIDES
         for key, version in one.opened.versions.items()
+        if ours.get(key) != version
     }

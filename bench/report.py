@@ -125,7 +125,7 @@ def growth(record: Mapping[str, Any]) -> str:
     lines = []
     for row in record["rows"]:
         facts, pairs = row["facts"], np.median(np.array(row["seconds"]), axis=0)
-        held = facts["bytes at the peak, beyond those before"]
+        held = facts["MiB at the peak, beyond those before"]
         whole = facts["cells of the grid"] == facts["cells measured"]
         lines.append(
             (
@@ -135,10 +135,22 @@ def growth(record: Mapping[str, Any]) -> str:
                 + ("" if whole else f" (from {facts['cells measured']} cells)"),
                 f"{pairs[0] * 1e3:.3g}",
                 f"{pairs[1] * 1e3:.3g}",
-                "" if held is None else f"{held / 2**20:.0f}",
+                "" if held is None else f"{held:.0f}",
             )
         )
-    return markdown(head, lines)
+    power = exponent(record)
+    words = f"Over these lengths the time of a grid grows as its number of cells to the power {power:.2f}."
+    return markdown(head, lines) + ("" if np.isnan(power) else f"\n\n{words}")
+
+
+def exponent(record: Mapping[str, Any]) -> float:
+    """By which power of the number of cells the time of a grid grows: the slope in logarithms."""
+    facts = [row["facts"] for row in record["rows"]]
+    if len(facts) < 2:
+        return float("nan")
+    cells = np.log([fact["cells of the grid"] for fact in facts])
+    seconds = np.log([fact["seconds of the grid"] for fact in facts])
+    return float(np.polyfit(cells, seconds, 1)[0])
 
 
 def conditions(record: Mapping[str, Any]) -> str:

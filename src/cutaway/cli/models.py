@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json as to_json
+import json as encoding
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,8 +27,8 @@ def models(
     faults = damaged() if verify else {}
     if json:
         listed = [asdict(entry) for entry in entries]
-        record = {"cache": str(cache_folder()), "models": listed, **({"damaged": faults} if verify else {})}
-        typer.echo(to_json.dumps(record, indent=2))
+        record = {"cache": str(cache_folder()), "models": listed, "damaged": faults}
+        typer.echo(encoding.dumps(record, indent=2))
     else:
         console = Console(soft_wrap=False)
         console.print(table(entries))

@@ -199,7 +199,7 @@ def _counts(view: View, arrays: dict[str, xr.DataArray]) -> Counts:
 
 
 def _edges(values: Numbers, bins: int) -> Numbers:
-    """Edges of so many bins; of one bin where floating point has no numbers between, or beyond, the values."""
+    """Edges of so many bins; of one where floating point has no numbers between or beyond the values."""
     try:
         with np.errstate(over="raise"):
             edges: Numbers = np.histogram_bin_edges(values, bins=bins)

@@ -15,7 +15,7 @@ from typing import Any
 from cutaway.core.result import Check, Result
 from cutaway.core.view import View
 
-_SHOWN = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍", "\x7f": "␡"}
+_SHOWN = {" ": "·", "\n": "↵", "\t": "⇥"}
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 _JOINERS = "\u200c\u200d"  # of Persian words and of emoji; harmless
 
@@ -24,7 +24,7 @@ def visible(token: str) -> str:
     """The token with every character to be seen.
 
     >>> visible(" to\\n\\x00")
-    '·to↵␀'
+    '·to↵⟨U+0000⟩'
     """
     return "".join(
         _SHOWN.get(c) or (_by_code(c) if unicodedata.category(c) == "Zs" else _printable(c)) for c in token
@@ -155,8 +155,6 @@ def origin(result: Result) -> str:
 
 def _printable(character: str) -> str:
     code = ord(character)
-    if code < 0x20:
-        return chr(0x2400 + code)
     nothing = code & 0xFFFE == 0xFFFE  # two code points of each plane are promised never to be characters
     if character in _JOINERS or not (nothing or unicodedata.category(character) in _HIDDEN):
         return character

@@ -36,6 +36,7 @@ class Layer:
         core: the module inside which the softmax of attention runs.
         experts: the module that runs the experts.
         n_heads, n_kv_heads, d_head, d_value, d_mlp, n_experts: sizes, 0 where there is none.
+        sinks: columns of the softmax beyond the keys (attention sinks).
         parallel: attention and MLP read the same stream.
         post_norm: the stream is normalised after each sum.
     """
@@ -57,6 +58,7 @@ class Layer:
     d_value: int = 0
     d_mlp: int = 0
     n_experts: int = 0
+    sinks: int = 0
     parallel: bool = False
     post_norm: bool = False
 

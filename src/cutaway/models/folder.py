@@ -37,6 +37,9 @@ _VOCABULARIES = (
 )
 
 
+_CODES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}
+
+
 @dataclass(frozen=True)
 class Load:
     """How a module is wanted. `dtype` is a type, "auto" for the stored one, or None for the default."""
@@ -70,8 +73,10 @@ def load(folder: Path, name: str, how: Load) -> tuple[Any, Any]:
     with quiet():
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=how.code)
-            hf = _module(folder, name, config, how)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=how.code)
+            hf = _module(
+                folder, name, config, how
+            )  # second: it takes up what reading a vocabulary leaves free
             if how.device_map is None and how.device.type != "cpu" and not hasattr(hf, "hf_device_map"):
                 hf = hf.to(how.device)
         except ModelError:
@@ -118,18 +123,30 @@ def _broken(file: Path) -> str:
     if file.suffix != ".safetensors":
         return ""
     size = file.stat().st_size
+    if size < 1000 and file.read_bytes().startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS (run `git lfs pull`)"
+    try:
+        header = _header(file)
+        end = max(
+            (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0
+        )
+    except EOFError:
+        return f"breaks off after {size} bytes"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "has a header that makes no sense"
+    with file.open("rb") as opened:
+        promised = 8 + int.from_bytes(opened.read(8), "little") + end
+    return "" if promised == size else f"has {size} bytes, and its header promises {promised}"
+
+
+def _header(file: Path) -> dict[str, Any]:
+    """What a safetensors file says of its tensors."""
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
-        head = opened.read(min(length, size))
-    if length > size - 8:
-        pointer = size < 1000 and file.read_bytes().startswith(b"version https://git-lfs")
-        return "is a pointer of Git LFS (run `git lfs pull`)" if pointer else f"breaks off after {size} bytes"
-    try:
-        ends = [value["data_offsets"][1] for key, value in json.loads(head).items() if key != "__metadata__"]
-    except (ValueError, KeyError, TypeError):
-        return "has a header that makes no sense"
-    promised = 8 + length + max(ends, default=0)
-    return "" if promised == size else f"has {size} bytes, and its header promises {promised}"
+        if length > file.stat().st_size - 8:
+            raise EOFError
+        header: dict[str, Any] = json.loads(opened.read(length))
+    return header
 
 
 def fingerprint(folder: Path) -> str:
@@ -235,16 +252,19 @@ def _converting(folder: Path, config: Any, dtype: Any, options: dict[str, Any]) 
     return loaded
 
 
-def _stored(config: Any) -> torch.dtype | None:
-    """The type of the weights in the checkpoint, as its configuration says."""
+def _stored(folder: Path, config: Any) -> torch.dtype | None:
+    """The type of the weights in the checkpoint, as its configuration says, or else its first file."""
     import torch
 
     stored: Any = config.dtype or config.get_text_config().dtype
+    if stored is None and (first := weight_files(folder)[0]).suffix == ".safetensors":
+        codes = {entry.get("dtype") for entry in _header(first).values()}
+        stored = next((dtype for code, dtype in _CODES.items() if code in codes), None)
     named: torch.dtype | None = getattr(torch, stored) if isinstance(stored, str) else stored
     return named
 
 
-def _wanted(config: Any, how: Load) -> torch.dtype | None:
+def _wanted(stored: torch.dtype | None, config: Any, how: Load) -> torch.dtype | None:
     """The type that the weights get; None leaves it to the checkpoint."""
     import torch
 
@@ -253,7 +273,7 @@ def _wanted(config: Any, how: Load) -> torch.dtype | None:
     quantised = how.quantization is not None or getattr(config, "quantization_config", None) is not None
     if how.dtype == "auto" or quantised:
         return None
-    return torch.float32 if how.device.type == "cpu" else _stored(config)
+    return torch.float32 if how.device.type == "cpu" else stored
 
 
 def _check_vocabulary(folder: Path, name: str) -> None:

@@ -123,6 +123,8 @@ def convert(path: Path, folder: Path, label: str = "") -> dict[str, Any]:
         ModelError: the file is damaged, or of a kind that is not converted.
         OSError: there is no room.
     """
+    from transformers import GenerationConfig
+
     label = label or path.name
     header = read_header(path)
     config, plan = _plan(header)
@@ -134,6 +136,7 @@ def convert(path: Path, folder: Path, label: str = "") -> dict[str, Any]:
     config.dtype = dtype
     _save_tokenizer(header, folder, config.max_position_embeddings)
     config.save_pretrained(folder)
+    GenerationConfig.from_model_config(config).save_pretrained(folder)
     steps = track(plan.values(), f"unpacking {label} (once)")
     weights = (_unpack(header, tensor) for _, tensor in steps)
     write_safetensors(

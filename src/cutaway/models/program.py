@@ -143,8 +143,7 @@ class Program:
         if stop_after is not None:
             layer = self.anatomy.stacks[""].layers[stop_after]
             modules.append(taps.ModuleTap(layer.module, "out", _stop, layer.out_index))
-        # The last hook that is put in front runs first: outputs are seen by the program before `_stop`.
-        modules = [t for t in modules if t.visit is _stop] + [t for t in modules if t.visit is not _stop]
+        modules.sort(key=lambda tap: tap.visit is _stop)  # everything else is seen before
         with contextlib.ExitStack() as stack:
             stack.enter_context(taps.module_taps(modules))
             stack.enter_context(taps.attention_taps(attention, experts))

@@ -122,7 +122,7 @@ class Pass:
             modules.append(taps.ModuleTap(layer.module, "in", self._joining(layer.index)))
             self._inner(layer, modules, attention, inside)
         last = self.layers[-1]
-        modules.insert(0, taps.ModuleTap(last.module, "out", self._leaving(), last.out_index))
+        modules.append(taps.ModuleTap(last.module, "out", self._leaving(), last.out_index))
         if not self.whole_logits:
             unembed = self.model.anatomy.unembed
             assert unembed is not None

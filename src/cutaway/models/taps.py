@@ -135,10 +135,12 @@ def _place(tap: ModuleTap) -> Callable[[], None]:
 
 @contextlib.contextmanager
 def module_taps(taps: Sequence[ModuleTap]) -> Iterator[None]:
-    """Keep taps on modules for the length of a `with` block. Pre-hooks run in the order given."""
+    """Keep taps on modules for the length of a `with` block. Taps on one input, or on one output, run in the order given."""
     removers: list[Callable[[], None]] = []
+    # Hooks on outputs are put in front of others: the first to run is the last to be placed.
+    ordered = [tap for tap in taps if tap.side != "out"] + [tap for tap in reversed(taps) if tap.side == "out"]
     try:
-        for tap in taps:
+        for tap in ordered:
             removers.append(_place(tap))  # noqa: PERF401 - a failure halfway must remove what is in place
         yield
     finally:

@@ -365,4 +365,4 @@ def _can_open() -> str:
 
 def _hint(name: str) -> str:
     near = nearest(name, names_here())
-    return f"Check the path{f'; {near}' if near.startswith('did') else '.'} `cutaway models` lists what opens here."
+    return f"Check the path{f': {near}' if near.startswith('did') else '.'} `cutaway models` lists names."

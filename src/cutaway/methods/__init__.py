@@ -1,0 +1,1 @@
+"""What can be asked of a network? One folder a question, one file a method."""

@@ -1,0 +1,1 @@
+"""What is there? Methods that read a network and say what they see."""

@@ -1,0 +1,359 @@
+"""What would the model say if it stopped after each layer?
+
+The logit lens [@nostalgebraist2020] reads every layer as if it were the last: the final norm and the unembedding
+are applied to the residual stream x after layer l at each position, lens(l) = softmax(W_U norm(x_l)). Kept for each
+layer and position are the likeliest tokens, the answer's log-probability and rank, the entropy, and the divergence
+KL(final || lens). The lens of the last layer is the model itself.
+
+A layer x position x vocabulary table is never held: rows go through the unembedding in pieces, and what is kept of
+each is a few numbers. The check moves the stream at the last token, from the layer on at which the lens no longer
+changes its mind, into the same words in a random order: if the prediction was decided there, it goes along.
+Limits: early layers of some families do not speak the language of the unembedding, and what the lens cannot read
+may still be there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from cutaway.core import view as views
+from cutaway.core.edit import replace
+from cutaway.core.errors import SiteError
+from cutaway.core.method import method
+from cutaway.core.progress import track
+from cutaway.core.result import Check, Result
+from cutaway.core.run import token_positions
+from cutaway.core.site import KINDS, Site, Span, parse_sites
+from cutaway.core.task import EncodedTask, Task
+from cutaway.methods.control import compared, interval
+from cutaway.methods.labels import token_table
+from cutaway.models.model import Model
+
+TOKENS_AT_ONCE = 4096  # of a batch of prompts whose streams are held
+LOGITS_AT_ONCE = 2**23  # rows x vocabulary of one piece: 32 MiB in single precision
+PER_CELL = ("answer_log_probability", "answer_rank", "entropy", "kl_from_final")
+
+
+@method(
+    asks="What would the model say if it stopped after each layer?",
+    cites="nostalgebraist2020",
+    needs=("unembedding",),
+)
+def logit_lens(
+    model: Model,
+    task: Task,
+    *,
+    sites: Annotated[
+        str, Field(description="one kind of stream value, such as resid_post[*], resid_mid[*] or resid_post[*]@-1")
+    ] = "resid_post[*]",
+    top: Annotated[int, Field(ge=1, le=100, description="likeliest tokens that are kept at each place")] = 5,
+    controls: Annotated[int, Field(ge=5, description="random word orders that the check compares with")] = 20,
+    tested: Annotated[int, Field(ge=1, description="prompts that the check uses at most")] = 4,
+    seed: Annotated[int, Field(ge=0, description="draws the random word orders")] = 0,
+) -> Result:
+    """Read the residual stream with the final norm and the unembedding, at every layer and position."""
+    encoded = task.encode(model.tokenizer)
+    streams = _streams(model, sites)
+    where = _positions(streams[0], encoded)
+    lens = _lens(model, encoded, streams, where, min(top, model.anatomy.vocab_size))
+    data = _dataset(model, encoded, streams, where, lens)
+    decided = data["decision_layer"].values
+    checks, said = _checks(model, encoded, streams, where, lens, decided, controls, tested, seed)
+    return Result(
+        data=data,
+        metrics=_metrics(data),
+        views=_views(data, where),
+        checks=checks,
+        notes=(*encoded.notes, *_notes(encoded), *said),
+    )
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Lens:
+    """What is kept, in arrays [prompt, layer, position] and [prompt, layer, position, top]; beyond the end NaN, -1."""
+
+    ids: NDArray[np.int64]
+    probability: NDArray[np.float32]
+    cells: dict[str, NDArray[np.float32]]
+    final: NDArray[np.int64]  # [prompt, position]: the model's own prediction
+
+
+def _streams(model: Model, sites: str) -> list[Site]:
+    """Concrete sites of one kind that the unembedding can read, in the order of layers."""
+    found = list(model.expand(sites))
+    kinds = {site.kind for site in parse_sites(sites)}
+    positions = {site.position for site in found}
+    if len(kinds) != 1 or len(positions) != 1 or KINDS[found[0].kind][1] != ("position", "d_model"):
+        able = [kind for kind, (part, dims) in KINDS.items() if dims == ("position", "d_model") and part == "stream"]
+        raise SiteError(
+            f"the lens cannot read {sites!r} as one picture;",
+            f"it reads one kind of value as wide as the stream, at one choice of positions: {', '.join(able)}.",
+            "Write for example resid_post[*].",
+        )
+    if found[0].unit is not None or found[0].layer is None:
+        raise SiteError(f"the lens cannot read {sites!r};", "it reads whole vectors of layers.", "Write resid_post[*].")
+    return sorted(found, key=lambda site: site.layer if isinstance(site.layer, int) else 0)
+
+
+def _positions(site: Site, encoded: EncodedTask) -> list[list[int]]:
+    """The token indices of each prompt that a site means."""
+    lengths = [len(ids) for ids in encoded.ids]
+    if site.position is None:
+        return [list(range(length)) for length in lengths]
+    if isinstance(site.position, Span):
+        return [site.position.indices(length) for length in lengths]
+    return [[place] for place in token_positions(site.position, lengths, encoded.positions)]
+
+
+def _lens(model: Model, encoded: EncodedTask, streams: list[Site], where: list[list[int]], top: int) -> _Lens:
+    shape = (len(encoded), len(streams), max(map(len, where)))
+    lens = _Lens(
+        np.full((*shape, top), -1, dtype=np.int64),
+        np.full((*shape, top), np.nan, dtype=np.float32),
+        {name: np.full(shape, np.nan, dtype=np.float32) for name in PER_CELL},
+        np.full((shape[0], shape[2]), -1, dtype=np.int64),
+    )
+    last = Site("resid_post", model.anatomy.n_layers - 1)
+    whole = tuple(dict.fromkeys([*(site.at(None) for site in streams), last]))
+    for group in track(_batches([len(ids) for ids in encoded.ids]), "logit lens"):
+        run = model.run([encoded.ids[p] for p in group], read=whole, logits="none")
+        for row, prompt in enumerate(group):
+            places = torch.tensor(where[prompt], device=run[last].device)
+            stream = torch.stack([run[site.at(None)][row, places].to(places.device) for site in streams])
+            answers = encoded.answer_ids[prompt] if any(encoded.answer_ids) else ()
+            _fill(lens, prompt, model, stream, run[last][row, places], answers)
+    return lens
+
+
+def _batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Prompts in order, in groups of at most `TOKENS_AT_ONCE` tokens."""
+    groups: list[list[int]] = [[]]
+    for prompt in range(len(lengths)):
+        if groups[-1] and sum(lengths[p] for p in groups[-1]) + lengths[prompt] > TOKENS_AT_ONCE:
+            groups.append([])
+        groups[-1].append(prompt)
+    return groups
+
+
+@torch.no_grad()
+def _fill(
+    lens: _Lens, prompt: int, model: Model, stream: Tensor, final: Tensor, answers: Sequence[int]
+) -> None:
+    """Decode one prompt's stream [layer, position, d_model], a piece of positions at a time, and keep the figures."""
+    rows = max(1, LOGITS_AT_ONCE // model.anatomy.vocab_size)
+    for start in range(0, stream.shape[1], rows):
+        piece = slice(start, min(start + rows, stream.shape[1]))
+        last = model.unembed(final[piece]).float().log_softmax(dim=-1)
+        own = last.argmax(dim=-1, keepdim=True)
+        last_mass = last.exp()
+        final_entropy = -_expected(last_mass, last)
+        lens.final[prompt, piece] = own[:, 0].cpu().numpy()
+        wanted = own if not answers else torch.tensor(answers, device=own.device).expand(len(own), -1)
+        for layer in range(len(stream)):
+            logits = model.unembed(stream[layer, piece]).float()
+            kept = _figures(logits, last_mass, final_entropy, wanted, lens.ids.shape[-1])
+            lens.ids[prompt, layer, piece] = kept[0].cpu().numpy()
+            lens.probability[prompt, layer, piece] = kept[1].cpu().numpy()
+            for name, values in zip(PER_CELL, kept[2:], strict=True):
+                lens.cells[name][prompt, layer, piece] = values.cpu().numpy()
+
+
+def _figures(
+    logits: Tensor, final_mass: Tensor, final_entropy: Tensor, wanted: Tensor, top: int
+) -> tuple[Tensor, ...]:
+    """Top ids and probabilities, the answers' log-probability and rank, entropy, KL(final || lens) of rows of logits."""
+    total = logits.logsumexp(dim=-1)
+    values, ids = logits.topk(top, dim=-1)
+    answer = logits.gather(1, wanted)
+    rank = (logits > answer.max(dim=-1, keepdim=True).values).sum(dim=-1)
+    cross_entropy = total - _expected(final_mass, logits)
+    mass = (logits - total[:, None]).exp_()
+    entropy = total - _expected(mass, logits)
+    divergence = (cross_entropy - final_entropy).clamp_min(0.0)
+    return ids, (values - total[:, None]).exp(), answer.logsumexp(dim=-1) - total, rank.float(), entropy, divergence
+
+
+def _expected(mass: Tensor, values: Tensor) -> Tensor:
+    """Sum of values weighted by probabilities; where a token is impossible (a logit of -inf) it counts nothing."""
+    found = torch.linalg.vecdot(mass, values)
+    return found if bool(found.isfinite().all()) else (mass * values.masked_fill(mass == 0, 0.0)).sum(dim=-1)
+
+
+# --- the result --------------------------------------------------------------------------------------------------
+
+
+def _dataset(
+    model: Model, encoded: EncodedTask, streams: list[Site], where: list[list[int]], lens: _Lens
+) -> xr.Dataset:
+    cell = ("prompt", "layer", "position")
+    texts = token_table(model, encoded.ids)
+    tokens = np.full(lens.final.shape, "", dtype=object)
+    for prompt, places in enumerate(where):
+        tokens[prompt, : len(places)] = texts[prompt, places]
+    data = xr.Dataset({name: (cell, values) for name, values in lens.cells.items()})
+    data["top_token"] = ((*cell, "top"), _as_text(model, lens.ids))
+    data["top_id"] = ((*cell, "top"), lens.ids)
+    data["top_probability"] = ((*cell, "top"), lens.probability)
+    data["decision_layer"] = ("prompt", _decided(lens, where, streams))
+    same = len({tuple(places) for places in where}) == 1
+    numbers = where[0] if same else range(lens.final.shape[1])
+    data = data.assign_coords(
+        prompt=list(encoded.prompts),
+        layer=[int(site.layer) if isinstance(site.layer, int) else -1 for site in streams],
+        position=list(numbers),
+        top=range(1, lens.ids.shape[-1] + 1),
+        token=(("prompt", "position"), tokens),
+    )
+    return _with_curves(data, where)
+
+
+def _as_text(model: Model, ids: NDArray[np.int64]) -> NDArray[np.object_]:
+    known = [int(token) for token in np.unique(ids) if token >= 0]
+    table = dict(zip(known, model.token_strings(known), strict=True)) | {-1: ""}
+    return np.array([table[int(token)] for token in ids.ravel()], dtype=object).reshape(ids.shape)
+
+
+def _decided(lens: _Lens, where: list[list[int]], streams: list[Site]) -> NDArray[np.int64]:
+    """For each prompt the layer from which on the lens says what the model says at the last of its positions.
+
+    -1 where the last layer read does not say it.
+    """
+    found = np.full(len(where), -1, dtype=np.int64)
+    for prompt, places in enumerate(where):
+        agrees = lens.ids[prompt, :, len(places) - 1, 0] == lens.final[prompt, len(places) - 1]
+        first = len(agrees) - int(np.logical_and.accumulate(agrees[::-1]).sum())
+        if first < len(agrees):
+            layer = streams[first].layer
+            found[prompt] = layer if isinstance(layer, int) else -1
+    return found
+
+
+def _with_curves(data: xr.Dataset, where: list[list[int]]) -> xr.Dataset:
+    """Figures at the last position of each prompt, in the middle of the prompts and for 95 % of them, by layer."""
+    last = xr.DataArray([len(places) - 1 for places in where], dims="prompt")
+    for name in (*PER_CELL, "top_probability"):
+        values = data[name].isel(position=last)
+        values = values.isel(top=0) if "top" in values.dims else values
+        table = np.array([interval(column) for column in values.transpose("layer", "prompt").values])
+        for part, column in zip(("low", "", "high"), table.T, strict=True):
+            data[f"last_{name}{'_' if part else ''}{part}"] = ("layer", column.astype(np.float32))
+    return data
+
+
+def _metrics(data: xr.Dataset) -> dict[str, float]:
+    decided = data["decision_layer"].values
+    known = decided[decided >= 0]
+    return {
+        "decision_layer": float(np.median(known)) if len(known) else -1.0,
+        "first_kl_from_final": float(data["last_kl_from_final"].values[0]),
+        "last_kl_from_final": float(data["last_kl_from_final"].values[-1]),
+        "final_answer_log_probability": float(data["last_answer_log_probability"].values[-1]),
+        "final_answer_rank": float(data["last_answer_rank"].values[-1]),
+        "final_entropy": float(data["last_entropy"].values[-1]),
+    }
+
+
+def _views(data: xr.Dataset, where: list[list[int]]) -> tuple[views.View, ...]:
+    first = {"prompt": 0, "top": 1}
+
+    def curve(name: str, title: str) -> views.View:
+        band = {"low": f"last_{name}_low", "high": f"last_{name}_high"} if len(where) > 1 else {}
+        return views.curves(value=f"last_{name}", x="layer", title=title, **band)
+
+    return (
+        views.heatmap(
+            value="top_probability",
+            x="token",
+            y="layer",
+            text="top_token",
+            at=first,
+            title="Likeliest next token if the model stopped here",
+            scale="sequential",
+        ),
+        curve("answer_log_probability", "Log-probability of the answer at the last token (nats) by layer"),
+        curve("answer_rank", "Rank of the answer at the last token (0: the prediction) by layer"),
+        curve("kl_from_final", "Divergence of the final prediction from the lens (nats) by layer"),
+        curve("entropy", "Entropy of the lens at the last token (nats) by layer"),
+    )
+
+
+def _notes(encoded: EncodedTask) -> tuple[str, ...]:
+    if any(encoded.answer_ids):
+        return ()
+    return ("The task has no answers: the answer at each position is what the model itself predicts there.",)
+
+
+# --- the check ---------------------------------------------------------------------------------------------------
+
+
+def _checks(
+    model: Model,
+    encoded: EncodedTask,
+    streams: list[Site],
+    where: list[list[int]],
+    lens: _Lens,
+    decided: NDArray[np.int64],
+    controls: int,
+    tested: int,
+    seed: int,
+) -> tuple[tuple[Check, ...], tuple[str, ...]]:
+    """Does the stream at the last token carry the prediction from the deciding layer on?"""
+    able = [
+        p for p, ids in enumerate(encoded.ids) if decided[p] >= 0 and where[p][-1:] == [len(ids) - 1] and len(ids) > 1
+    ]
+    if not able:
+        return (), ("Nothing is claimed about where the prediction is decided: the last token is not read to the end.",)
+    chosen = [able[i] for i in np.unique(np.linspace(0, len(able) - 1, tested).round().astype(int))]
+    generator = torch.Generator().manual_seed(seed)
+    moved, other = [], []
+    for prompt in track(chosen, "moving the stream into other texts"):
+        site = Site(streams[0].kind, int(decided[prompt]), position=-1)
+        token = int(lens.final[prompt, len(where[prompt]) - 1])
+        with_own, with_other = _carried(model, encoded.ids[prompt], site, token, controls, generator)
+        moved.append(with_own)
+        other.append(with_other)
+    layers = sorted({int(decided[prompt]) for prompt in chosen})
+    span = str(layers[0]) if len(layers) == 1 else f"{layers[0]} to {layers[-1]}"
+    check = compared(
+        float(np.mean(moved)),
+        np.mean(other, axis=0).tolist(),
+        claim=f"From layer {span} on, the stream at the last token holds the prediction.",
+        how=f"Put it into texts of the same words in random orders ({len(chosen)} prompts) and read how likely the "
+        "prediction becomes; the control puts in the stream of another such text.",
+        unit="probability of the prediction",
+    )
+    return (check,), ()
+
+
+def _carried(
+    model: Model, ids: Sequence[int], site: Site, token: int, controls: int, generator: torch.Generator
+) -> tuple[list[float], list[float]]:
+    """The probability of a token in shuffled texts that got the stream of the prompt, or that of each other."""
+    texts = [_shuffled(ids, generator) for _ in range(controls)]
+    own = model.run([list(ids)], read=(site,), logits="none")[site]
+    others = model.run(texts, read=(site,), logits="none")[site]
+
+    def probability(values: Tensor) -> list[float]:
+        logits = model.run(texts, edit=replace(site, values), logits="last").last_logits
+        return [float(p) for p in logits.float().softmax(dim=-1)[:, token]]
+
+    return probability(own), probability(others.roll(1, dims=0))
+
+
+def _shuffled(ids: Sequence[int], generator: torch.Generator) -> list[int]:
+    """The same tokens with all but the first and the last in a random order."""
+    inner = list(ids[1:-1])
+    order = torch.randperm(len(inner), generator=generator).tolist()
+    return [ids[0], *(inner[i] for i in order), ids[-1]]

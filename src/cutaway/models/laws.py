@@ -1,0 +1,479 @@
+"""Which laws must hold on every network, and does this one keep them?
+
+Each law compares what Cutaway serves with what the plain network does. Reads must leave the output as it is, bit for
+bit; so must writing back what was read. Writing another value must show in the output; the parts of the stream must
+add up, also while something is written; taking a head's z out must equal taking its rows out of W_O; patterns must be
+the softmax of their scores. `check.py` runs them and refuses what fails.
+
+Limits: laws are tried on one short prompt of random tokens; effects on rows of one batch, a row for each layer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.core.edit import Edit, apply
+from cutaway.core.site import KINDS, Site
+from cutaway.models import taps
+from cutaway.models.anatomy import Layer, probe_tolerance
+from cutaway.models.forward import model_inputs
+from cutaway.models.layer_parts import projection_weight
+from cutaway.models.program import Clock, Program
+
+if TYPE_CHECKING:
+    from cutaway.models.model import Model
+
+STREAM = ("resid_pre", "attn_contrib", "resid_mid", "mlp_contrib", "resid_post")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a law found.
+
+    Attributes:
+        law: its name.
+        worst: the largest difference that was found.
+        allowed: the largest difference that passes.
+        tried: how many sites or places were tried.
+        faults: site -> what is wrong with it; empty where the law holds.
+        skipped: why the law was not tried, where it was not.
+    """
+
+    law: str
+    worst: float = 0.0
+    allowed: float = 0.0
+    tried: int = 0
+    faults: dict[Site, str] = field(default_factory=dict)
+    skipped: str = ""
+    broken: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """True when nothing was found to be wrong."""
+        return not self.faults and not self.broken
+
+    def record(self) -> dict[str, Any]:
+        """The finding as plain data, for JSON."""
+        names = ("law", "worst", "allowed", "tried", "skipped", "broken", "passed")
+        found = {name: getattr(self, name) for name in names}
+        found["worst"] = found["worst"] if math.isfinite(found["worst"]) else None
+        return {**found, "faults": {str(site): reason for site, reason in self.faults.items()}}
+
+
+@dataclass
+class Bench:
+    """A network with a prompt to try laws on, and what it gives untouched.
+
+    Attributes:
+        model: the network.
+        prompt, decoder: token ids; `decoder` for encoder-decoders.
+    """
+
+    model: Model
+    prompt: tuple[int, ...]
+    decoder: tuple[int, ...] | None
+
+    @staticmethod
+    def of(model: Model, length: int = 8, seed: int = 3) -> Bench:
+        """A bench with a prompt of random tokens."""
+        generator = torch.Generator().manual_seed(seed)
+        high = max(6, min(model.anatomy.vocab_size, 1000) - 5)
+        ids = [tuple(torch.randint(5, high, (n,), generator=generator).tolist()) for n in (length, length - 2)]
+        bench = Bench(model, ids[0], ids[1] if model.anatomy.is_encoder_decoder else None)
+        bench.output()  # some networks settle their configuration in their first pass
+        return bench
+
+    @cached_property
+    def layers(self) -> list[tuple[str, Layer]]:
+        """Every layer with the name of its stack, cross-attention as a stack of its own."""
+        stacks = self.model.anatomy.stacks
+        found = [(name, layer) for name, stack in stacks.items() for layer in stack.layers]
+        return found + [("cross", layer) for stack in stacks.values() for layer in stack.cross.values()]
+
+    @property
+    def sites(self) -> list[Site]:
+        """Every site that is served, whole."""
+        return [Site(kind, layer.index, stack=name) for name, layer in self.layers for kind in KINDS if kind in layer.places]
+
+    @cached_property
+    def base(self) -> Tensor:
+        """The output of the untouched network."""
+        return self.output()
+
+    @property
+    def tolerance(self) -> float:
+        """The rounding of a few operations in the network's dtype."""
+        return probe_tolerance(self.model.hf)
+
+    def output(self, rows: int = 1) -> Tensor:
+        """What the plain network gives, with the prompt in so many rows."""
+        with torch.no_grad():
+            return main_output(self.model.hf(**self._inputs(rows)))
+
+    def run(self, reads: Sequence[Site] = (), edits: Sequence[Edit] = (), rows: int = 1) -> tuple[Tensor, dict[Site, Tensor]]:
+        """The whole output and what was read, with the prompt in so many rows."""
+        length = len(self.decoder if self.decoder is not None else self.prompt)
+        clock = Clock([length] * rows, rows=list(range(rows)), cross_lengths=[len(self.prompt)] * rows)
+        program = Program(self.model.anatomy, reads, edits, clock)
+        with torch.no_grad(), program.installed():
+            output = main_output(self.model.hf(**self._inputs(rows)))
+        return output, program.values
+
+    def _inputs(self, rows: int) -> dict[str, Any]:
+        decoder = None if self.decoder is None else [self.decoder] * rows
+        return model_inputs(self.model.hf, [self.prompt] * rows, decoder)
+
+    def refuse(self, site: Site, reason: str) -> None:
+        """Serve a site no longer."""
+        layer = self.model.anatomy.layer(site)
+        layer.places.pop(site.kind, None)
+        layer.refused[site.kind] = reason
+
+
+def main_output(output: Any) -> Tensor:
+    """The logits of a network, or its last hidden state where it has no unembedding."""
+    for name in ("logits", "last_hidden_state"):
+        if isinstance(found := getattr(output, name, None), Tensor):
+            return found
+    return next(t for t in output.values() if isinstance(t, Tensor))
+
+
+def difference(a: Tensor, b: Tensor) -> float:
+    """The largest difference of two tensors, beside the largest entry of the second."""
+    if a.shape != b.shape:
+        return float("inf")
+    if torch.equal(a, b):
+        return 0.0
+    gap = (a.double() - b.double()).abs().max() / b.double().abs().max().clamp_min(1e-12)
+    return float(gap) if torch.isfinite(gap) else float("inf")
+
+
+def _tries(sites: Sequence[Site], differs: Callable[[Sequence[Site]], float], allowed: float = 0.0) -> dict[Site, float]:
+    """The sites that are at fault: all are tried at once, and halves of what fails again."""
+    gap = differs(sites)
+    if gap <= allowed:
+        return {}
+    if len(sites) == 1:
+        return {sites[0]: gap}
+    middle = len(sites) // 2
+    return _tries(sites[:middle], differs, allowed) | _tries(sites[middle:], differs, allowed)
+
+
+# --- the laws ----------------------------------------------------------------------------------------------------
+
+
+def idle(bench: Bench) -> Finding:
+    """A run that asks for nothing is the plain network, bit for bit."""
+    worst = difference(bench.run()[0], bench.base)
+    model = bench.model
+    if model.anatomy.has_unembedding and worst == 0:
+        decoder = None if bench.decoder is None else [list(bench.decoder)]
+        run = model.run([list(bench.prompt)], decoder=decoder, strict=True)
+        assert run.logits is not None
+        worst = difference(run.logits, bench.base)
+    again = difference(bench.output(), bench.base)
+    if again:
+        return Finding("idle", again, 0.0, 1, broken="the plain network does not repeat its own output")
+    return Finding("idle", worst, 0.0, 1, broken="an idle run differs from the plain network" if worst else "")
+
+
+def reads(bench: Bench) -> Finding:
+    """A run that reads every site is the plain network, bit for bit."""
+    faults = _tries(bench.sites, lambda sites: _gap(bench, sites, ()))
+    return Finding(
+        "reads",
+        max(faults.values(), default=0.0),
+        0.0,
+        len(bench.sites),
+        {s: f"reading it changes the output by {g:.1e}" for s, g in faults.items()},
+    )
+
+
+def write_back(bench: Bench) -> Finding:
+    """Writing back what was read changes nothing, bit for bit."""
+    worst, faults = 0.0, {}
+    for kind in KINDS:
+        sites = [site for site in bench.sites if site.kind == kind]
+        found = _tries(sites, lambda some: _gap(bench, (), [apply(s, torch.clone) for s in some])) if sites else {}
+        worst = max([worst, *found.values()])
+        faults |= {s: f"writing back what was read changes the output by {g:.1e}" for s, g in found.items()}
+    return Finding("write_back", worst, 0.0, len(bench.sites), faults)
+
+
+def _gap(bench: Bench, reads: Sequence[Site], edits: Sequence[Edit]) -> float:
+    try:
+        return difference(bench.run(reads, edits)[0], bench.base)
+    except Exception:  # noqa: BLE001 - whatever a network raises under a tap is the law's finding
+        return float("inf")
+
+
+def effects(bench: Bench) -> tuple[Finding, Finding]:
+    """Writing another value shows in the output; and while it is written, the parts of the stream still add up."""
+    silent: dict[Site, str] = {}
+    unequal: dict[Site, str] = {}
+    least, most, tried = math.inf, 0.0, 0
+    for kind in KINDS:
+        for stack in ("", "encoder", "cross"):
+            sites = [site for site in bench.sites if site.kind == kind and site.stack == stack]
+            for site, (change, gaps) in _effects_of(bench, sites).items():
+                tried, least, most = tried + 1, min(least, change), max([most, *gaps.values()])
+                if not math.isfinite(change):
+                    silent[site] = "writing another value there is an error in this network's code"
+                elif change <= _NOISE:
+                    silent[site] = "writing another value there changes nothing"
+                for at, gap in gaps.items():
+                    if gap > bench.tolerance:
+                        unequal |= _contributions(bench, at, f"while {site} is written, the sum is off by {gap:.1e}")
+    return (
+        Finding("effects", least if tried else 0.0, _NOISE, tried, silent),
+        Finding("sums_while_writing", most, bench.tolerance, tried, unequal),
+    )
+
+
+_NOISE = 1e-7
+
+
+def _contributions(bench: Bench, at: Site, reason: str) -> dict[Site, str]:
+    """What is at fault when the sum of a layer is off: its parts, not the stream itself."""
+    layer = bench.model.anatomy.layer(at)
+    kinds = [kind for kind in ("attn_contrib", "resid_mid", "mlp_contrib") if kind in layer.places]
+    return {Site(kind, at.layer, stack=at.stack): reason for kind in kinds}
+
+
+def _effects_of(bench: Bench, sites: Sequence[Site]) -> dict[Site, tuple[float, dict[Site, float]]]:
+    """Row i of a batch writes noise at site i.
+
+    Returns:
+        For each site, how much its row of the output changes, and by how much each layer's sum is off in that row.
+    """
+    if not sites:
+        return {}
+    rows, stack = len(sites), "" if sites[0].stack == "cross" else sites[0].stack
+    edits = [apply(site, _noise_in_row(row)) for row, site in enumerate(sites)]
+    stream = [site for site in bench.sites if site.kind in STREAM and site.stack == stack]
+    try:
+        output, values = bench.run(stream, edits, rows)
+    except Exception:  # noqa: BLE001 - whatever a network raises under a tap is the law's finding
+        if rows == 1:
+            return {sites[0]: (math.inf, {})}
+        return _effects_of(bench, sites[: rows // 2]) | _effects_of(bench, sites[rows // 2 :])
+    base, found = bench.output(rows), {}
+    for row, site in enumerate(sites):
+        own = {s: value[row : row + 1] for s, value in values.items()}
+        change = difference(output.reshape(rows, -1)[row], base.reshape(rows, -1)[row])
+        found[site] = (change, _sum_gaps(bench, own, stack, site))
+    return found
+
+
+def _sum_gaps(bench: Bench, values: dict[Site, Tensor], stack: str, written: Site | None) -> dict[Site, float]:
+    """For each layer of a stack whose parts are known, how far the stream is from their sum."""
+    gaps = {}
+    for name, layer in bench.layers:
+        if name != stack or layer.index in bench.model.anatomy.stacks[name].cross:
+            continue
+        own = {s.kind: v.double() for s, v in values.items() if s.layer == layer.index}
+        kind = written.kind if written is not None and written.layer == layer.index else ""
+        gap = _sum_gap(layer, own, kind)
+        if gap is not None:
+            gaps[Site("resid_post", layer.index, stack=name)] = gap
+    return gaps
+
+
+def _noise_in_row(row: int) -> Callable[[Tensor], Tensor]:
+    def change(value: Tensor) -> Tensor:
+        new = value.clone()
+        generator = torch.Generator().manual_seed(row)
+        noise = torch.randn(value.shape[1:], generator=generator, dtype=torch.float32).to(value)
+        size = value[row].float()
+        size = size[torch.isfinite(size) & (size > -1e30)]
+        spread = float(size.std()) if size.numel() > 1 else 1.0
+        new[row] = value[row] + noise * (spread or 1.0)
+        return new
+
+    return change
+
+
+def _sum_gap(layer: Layer, found: dict[str, Tensor], written: str) -> float | None:
+    """How far the stream after a layer is from the sum of its parts; None where the parts are not known."""
+    gaps: list[float] = []
+    pre, post = found.get("resid_pre"), found.get("resid_post")
+    attention, mlp, mid = found.get("attn_contrib"), found.get("mlp_contrib"), found.get("resid_mid")
+    if pre is None or post is None:
+        return None
+    normed = layer.post_norm
+    if mid is not None:
+        if attention is not None and written != "resid_mid":
+            gaps.append(_relative(_normed(layer, "resid_mid", pre + attention, normed), mid))
+        if mlp is not None and written != "resid_post":
+            gaps.append(_relative(_normed(layer, "resid_post", mid + mlp, normed), post))
+    elif written != "resid_post" and (attention is not None or mlp is not None):
+        total = pre
+        for part in (attention, mlp):
+            total = total if part is None else total + part
+        gaps.append(_relative(_normed(layer, "resid_post", total, normed), post))
+    return max(gaps, default=None)
+
+
+def _normed(layer: Layer, kind: str, value: Tensor, normed: bool) -> Tensor:
+    norm = layer.norms.get(kind)
+    if not normed or norm is None:
+        return value
+    weight = next(norm.parameters(), None)
+    with torch.no_grad():
+        return norm(value if weight is None else value.to(weight.dtype)).double()  # type: ignore[no-any-return]
+
+
+def _relative(ours: Tensor, theirs: Tensor) -> float:
+    return float((ours - theirs).norm() / theirs.norm().clamp_min(1e-12))
+
+
+def sums(bench: Bench) -> Finding:
+    """resid_post = resid_pre + contributions (with the norm after each sum, where a layer has it)."""
+    _, values = bench.run([site for site in bench.sites if site.kind in STREAM])
+    gaps: dict[Site, float] = {}
+    for stack in bench.model.anatomy.stacks:
+        gaps |= _sum_gaps(bench, {s: v for s, v in values.items() if s.stack == stack}, stack, None)
+    faults: dict[Site, str] = {}
+    for at, gap in gaps.items():
+        if gap > bench.tolerance:
+            faults |= _contributions(bench, at, f"the stream is not the sum of its parts (off by {gap:.1e})")
+    return Finding("sums", max(gaps.values(), default=0.0), bench.tolerance, len(gaps), faults)
+
+
+def output_projections(bench: Bench) -> Finding:
+    """Zeroing z of a head equals zeroing its rows of W_O."""
+    able = [(name, layer) for name, layer in bench.layers if layer.output_projection is not None and "z" in layer.places]
+    able = [(name, layer) for name, layer in able if _plain_weight(layer)]
+    if not able:
+        return Finding("output_projections", skipped="no layer has a plain matrix that takes z to the stream")
+    allowed = bench.tolerance * 20
+    faults = _tries([Site("z", layer.index, stack=name) for name, layer in able], lambda s: _projection_gap(bench, s), allowed)
+    worst = max(faults.values(), default=0.0) or _projection_gap(bench, [Site("z", layer.index, stack=n) for n, layer in able])
+    reasons = {s: f"zeroing a head is not zeroing its rows of W_O (off by {g:.1e})" for s, g in faults.items()}
+    return Finding("output_projections", worst, allowed, len(able), reasons)
+
+
+def _plain_weight(layer: Layer) -> bool:
+    weight = getattr(layer.output_projection, "weight", None)
+    return isinstance(weight, Tensor) and weight.is_floating_point() and weight.dim() == 2
+
+
+def _projection_gap(bench: Bench, sites: Sequence[Site]) -> float:
+    """All the sites at once: one head of each, and of every layer that shares its matrix."""
+    anatomy = bench.model.anatomy
+    modules: dict[nn.Module, int] = {}
+    edits = []
+    for name, layer in bench.layers:
+        site = Site("z", layer.index, stack=name)
+        if site not in sites and layer.output_projection not in {anatomy.layer(s).output_projection for s in sites}:
+            continue
+        if "z" not in layer.places or layer.output_projection is None:
+            continue
+        head = modules.setdefault(layer.output_projection, layer.index % layer.n_heads)
+        edits.append(Edit(Site("z", layer.index, head, stack=name), "zero"))
+    zeroed = bench.run((), edits)[0]
+    with contextlib.ExitStack() as stack:
+        for module, head in modules.items():
+            stack.enter_context(_without_head(module, head, next(la for _, la in bench.layers if la.output_projection is module)))
+        cut = bench.output()
+    return difference(zeroed, cut)
+
+
+@contextlib.contextmanager
+def _without_head(module: nn.Module, head: int, layer: Layer) -> Iterator[None]:
+    weight: Any = module.weight
+    before = weight.detach().clone()
+    try:
+        with torch.no_grad():
+            matrix = projection_weight(module)
+            width = matrix.shape[0] // layer.n_heads
+            matrix[head * width : (head + 1) * width] = 0
+        yield
+    finally:
+        with torch.no_grad():
+            weight.copy_(before)
+
+
+def patterns(bench: Bench) -> Finding:
+    """A pattern is the softmax of its scores: rows sum to one, less what an attention sink takes."""
+    wanted = [site for site in bench.sites if site.kind in ("pattern", "scores")]
+    _, values = bench.run(wanted)
+    worst, faults, tried = 0.0, {}, 0
+    allowed = bench.tolerance * 5
+    for site in wanted:
+        if site.kind != "pattern" or site not in values:
+            continue
+        layer, pattern = bench.model.anatomy.layer(site), values[site].double()
+        sums = pattern.sum(-1)
+        gap = float((sums - 1).clamp_min(0).max() if layer.sinks else (sums - 1).abs().max())
+        scores = values.get(Site("scores", site.layer, stack=site.stack))
+        if scores is not None:
+            ours = scores.double().softmax(-1) * sums[..., None]
+            gap = max(gap, float((ours - pattern).abs().max()))
+        tried, worst = tried + 1, max(worst, gap)
+        if not gap <= allowed:
+            for kind in ("scores", "pattern"):
+                faults[Site(kind, site.layer, stack=site.stack)] = f"rows of the pattern are no softmax (off by {gap:.1e})"
+    if not tried:
+        return Finding("patterns", skipped="no layer serves patterns")
+    return Finding("patterns", worst, allowed, tried, faults)
+
+
+def shared_keys(bench: Bench) -> Finding:
+    """Keys and values for each query head are those of its key/value head."""
+    pairs = [(s, Site(f"{s.kind}_per_query_head", s.layer, stack=s.stack)) for s in bench.sites if s.kind in ("k", "v")]
+    pairs = [(own, wide) for own, wide in pairs if wide in bench.sites]
+    if not pairs:
+        return Finding("shared_keys", skipped="no layer serves keys for each query head")
+    _, values = bench.run([site for pair in pairs for site in pair])
+    worst, faults = 0.0, {}
+    for own, wide in pairs:
+        groups = values[wide].shape[2] // values[own].shape[2]
+        gap = difference(values[wide], values[own].repeat_interleave(groups, dim=2))
+        worst = max(worst, gap)
+        if gap:
+            faults[wide] = f"it is not the key/value head repeated (off by {gap:.1e})"
+    return Finding("shared_keys", worst, 0.0, len(pairs), faults)
+
+
+def left_behind(bench: Bench) -> Finding:
+    """After an error in the middle of a run with every tap in place, the network is as it was."""
+    before = _state(bench.model.hf)
+    sites = bench.sites
+
+    def fail(value: Tensor) -> Tensor:
+        raise _Deliberate
+
+    broken = ""
+    if sites:
+        try:
+            bench.run(sites, [apply(sites[len(sites) // 2], fail)])
+            broken = "an error in a tap did not reach the caller"
+        except _Deliberate:
+            pass
+    if not taps.idle():
+        broken = "taps on attention or experts are still in place"
+    elif _state(bench.model.hf) != before:
+        broken = "hooks, flags or replaced methods are still in place"
+    gap = difference(bench.output(), bench.base)
+    return Finding("left_behind", gap, 0.0, 1, broken=broken or ("the output has changed" if gap else ""))
+
+
+class _Deliberate(Exception):
+    """The error that `left_behind` makes."""
+
+
+def _state(hf: nn.Module) -> list[Any]:
+    modules = [
+        (len(m._forward_hooks), len(m._forward_pre_hooks), "forward" in m.__dict__, getattr(m, "num_key_value_groups", None))
+        for m in hf.modules()
+    ]
+    return [modules, [p.requires_grad for p in hf.parameters()], hf.training]

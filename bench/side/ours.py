@@ -86,16 +86,28 @@ def sweep(model: Any, *, over: str, pair: dict[str, Any], strict: bool = False) 
     return work
 
 
-def lens(model: Any, *, ids: list[int], text: str, top: int = 5) -> worker.Thunk:
-    """The lens after every layer: top tokens, and the score of the token that follows."""
+def lens(model: Any, *, ids: list[int], text: str, top: int = 5, check: bool = False) -> worker.Thunk:
+    """The lens after every layer.
+
+    Without `check` the last token is left out: there is then no prediction to test, so no intervention is made. The
+    peers make none.
+    """
     import cutaway
 
     if model.encode(text) != ids:
         raise ValueError("cutaway reads other tokens in the text than the harness.")
+    sites = "resid_post[*]" if check else f"resid_post[*]@:{len(ids) - 1}"
 
     def work() -> worker.Values:
-        result = cutaway.logit_lens(model, text, top=top)
-        return {"result": result}
+        data = cutaway.logit_lens(model, text, top=top, sites=sites).data
+        return {
+            "top": data["top_id"][0],
+            "probability": data["top_probability"][0],
+            "answer": data["answer_log_probability"][0],
+            "rank": data["answer_rank"][0],
+            "entropy": data["entropy"][0],
+            "divergence": data["kl_from_final"][0],
+        }
 
     return work
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from bench.side import worker
+from bench.side.plain import figures
 
 READ = ("hook_resid_post", "attn.hook_z", "mlp.hook_post")
 
@@ -144,10 +145,8 @@ def heads(bridge: Any, *, base: list[int], source: list[int], answer: int, wrong
     return work
 
 
-def lens(bridge: Any, *, ids: list[int], top: int = 5) -> worker.Thunk:
-    """Accumulated residual after each layer, normed and unembedded at once: top tokens and scores."""
-    import torch
-
+def lens(bridge: Any, *, ids: list[int], top: int = 5, every: bool = False) -> worker.Thunk:
+    """Accumulated residual after each layer, normed and unembedded at once; the figures of the naive way."""
     tokens = tensor(ids)
 
     def keep(name: str) -> bool:
@@ -156,11 +155,7 @@ def lens(bridge: Any, *, ids: list[int], top: int = 5) -> worker.Thunk:
     def work() -> worker.Values:
         _, kept = bridge.run_with_cache(tokens, names_filter=keep)
         stack = kept.accumulated_resid(layer=-1, apply_ln=True)[1:, 0]
-        scores = (stack @ bridge.W_U).log_softmax(-1)
-        best = scores.topk(top, dim=-1)
-        target = tokens[0, 1:].expand(scores.shape[0], -1).unsqueeze(-1)
-        following = scores[:, :-1].gather(-1, target).squeeze(-1)
-        return {"following": following, "top": best.indices.to(torch.int32), "scores": best.values}
+        return figures(stack @ bridge.W_U, top, every=every)
 
     return work
 

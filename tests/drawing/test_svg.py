@@ -114,6 +114,8 @@ def test_many_numbered_curves_take_a_scale() -> None:
     assert len(places) == 20
     assert places == sorted(places)
     assert places[0] >= 6  # the palest steps are hard to see
+    said = [text.text for text in root.iter(f"{SVG}text")]
+    assert said[-3:] == ["0", "19", "layer"]  # the key has the ends of the series, not of the scale
 
 
 def test_negative_arrows_are_dashed_and_thick_ones_are_strong(result: Result) -> None:

@@ -34,9 +34,8 @@ def models(
         console.print(table(entries))
         for entry in entries:
             if entry.install:
-                console.print(
-                    f"{entry.name}: [bold]{entry.install}[/bold]  (or `hf download {ALIASES[entry.name].hub}`)"
-                )
+                other = f"hf download {ALIASES[entry.name].hub}"
+                console.print(f"{entry.name} comes with [bold]{entry.install}[/bold], or {other}")
         for folder, fault in faults.items():
             console.print(f"damaged: {folder}: {fault}; it is converted again when it is opened")
     if faults:

@@ -3,7 +3,7 @@
 Needs the optional `resvg-py` (one wheel, no system libraries). The letters come from fonts that lie beside
 this file, so a machine without fonts writes the same text as any other; fonts of the system are asked only
 for characters that ours lack, such as Chinese ones.
-Limits: a character that no font has is left out by the drawing library.
+Limits: a character that no font has is drawn as an empty box.
 """
 
 from __future__ import annotations

@@ -98,10 +98,8 @@ def check(folder: Path, name: str) -> None:
         models = [file for file in here if file.endswith(".gguf")]
         raise ModelError(
             f"The folder of {name!r} has no config.json.",
-            f"A model's folder has config.json, weights and tokenizer; this has {', '.join(here[:5]) or 'none'}.",
-            f"Write ca.open({str(folder / models[0])!r})."
-            if models
-            else "Give the folder that has config.json.",
+            f"A model's folder has config.json, weights and tokenizer; it has {', '.join(here[:5]) or 'none'}.",
+            f"Write ca.open({str(folder / models[0])!r})." if models else "Give the folder that has it.",
         )
     if read_json(folder / "config.json") is None:
         raise _damaged(name, "config.json is not JSON")
@@ -209,13 +207,10 @@ def auto_class(config: Any) -> Any:
 def _module(folder: Path, name: str, config: Any, how: Load) -> Any:
     """The module with all its weights, or an error that names the ones that are missing."""
     auto, options = auto_class(config), {"output_loading_info": True, **how.options()}
-    stored, dtype = _stored(config), _wanted(config, how)
-    loaded = None
-    if (
-        dtype is not None
-        and stored not in (None, dtype)
-        and not {"device_map", "quantization_config"} & set(options)
-    ):
+    stored = _stored(folder, config)
+    dtype, loaded = _wanted(stored, config, how), None
+    spread = how.device_map is not None or how.quantization is not None
+    if not spread and None not in (dtype, stored) and dtype != stored:
         loaded = _converting(folder, config, dtype, options)
     if loaded is None:
         options |= {"config": config, "dtype": dtype or "auto", "trust_remote_code": how.code}

@@ -136,7 +136,8 @@ def convert(path: Path, folder: Path, label: str = "") -> dict[str, Any]:
     config.dtype = dtype
     _save_tokenizer(header, folder, config.max_position_embeddings)
     config.save_pretrained(folder)
-    GenerationConfig.from_model_config(config).save_pretrained(folder)
+    special = {name: getattr(config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    GenerationConfig(**special).save_pretrained(folder)
     steps = track(plan.values(), f"unpacking {label} (once)")
     weights = (_unpack(header, tensor) for _, tensor in steps)
     write_safetensors(

@@ -31,6 +31,8 @@ class Recording:
         outputs: what each layer returned, as it returned it (for layers that are passed over).
         keys, values: of each layer [prompt, head, position, d_head]; None where the cache is of another kind.
         sites: values of whole sites.
+        calls: the arguments with which each layer was called.
+        attention: what each layer's attention module returned, as it returned it.
         logits: at the last position [prompt, vocab].
     """
 
@@ -40,6 +42,8 @@ class Recording:
     keys: list[Tensor] | None
     values: list[Tensor] | None
     sites: dict[Site, Tensor] = field(default_factory=dict)
+    calls: list[Any] = field(default_factory=list)
+    attention: list[Any] = field(default_factory=list)
     logits: Tensor | None = None
 
     @property
@@ -58,14 +62,23 @@ def record(
     program = Program(anatomy, tuple(sites), (), clock)
     kept: list[Tensor] = []
     outputs: list[Any] = []
+    calls: list[Any] = []
+    attention: dict[str, Any] = {}
     layers = anatomy.stacks[""].layers
     modules = {layer.path: layer.module for layer in layers} if streams else {}
+    for layer in layers if streams else []:
+        if "attn_out" in layer.places:
+            modules[f"attention {layer.path}"] = layer.places["attn_out"].module
 
     def seen(name: str, module: Any, args: Any, kwargs: Any, output: Any) -> None:
+        if name.startswith("attention "):
+            attention[name.removeprefix("attention ")] = output
+            return
         found = taps.first_tensor(args, kwargs)
         assert found is not None
         kept.append(found[1])
         outputs.append(output)
+        calls.append((args, kwargs))
 
     inputs = model_inputs(hf, rows)
     if cache and accepts(hf, "past_key_values"):
@@ -82,7 +95,15 @@ def record(
     keys, values = _keys_and_values(inputs.get("past_key_values"), len(layers), len(rows[0]))
     logits = getattr(out, "logits", None)
     return Recording(
-        rows, kept, outputs, keys, values, program.values, logits[:, -1] if logits is not None else None
+        rows,
+        kept,
+        outputs,
+        keys,
+        values,
+        program.values,
+        calls,
+        [attention.get(layer.path) for layer in layers],
+        logits[:, -1] if logits is not None else None,
     )
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core.site import KINDS, Site
-from cutaway.models import taps
+from cutaway.models import midblock, taps
 from cutaway.models.anatomy import Layer
 from cutaway.models.forward import accepts, input_device, model_inputs
 from cutaway.models.metric import Metric
@@ -323,7 +323,17 @@ def run_jobs(
         size = 1 if strict else at_once(base.length - start)
         for place in range(0, len(ordered), size):
             chunk = ordered[place : place + size]
+            if grows:
+                chunk, changed = _in_order(chunk, midblock.entered(model, base, chunk))
+            else:
+                changed = chunk
             rows = [rows_of[job.prompt] for job in chunk]
             scored = metric.for_rows(rows) if isinstance(metric, Metric) else metric
             skips = tier != "full"
-            yield chunk, Pass(model, base, chunk, start, grows, skips, scored, rows, whole_logits=strict).run()
+            yield chunk, Pass(model, base, changed, start, grows, skips, scored, rows, whole_logits=strict).run()
+
+
+def _in_order(asked: Sequence[Job], changed: Sequence[Job]) -> tuple[list[Job], list[Job]]:
+    """Jobs in the order in which they join, beside the jobs that they were asked as."""
+    order = sorted(range(len(asked)), key=lambda place: changed[place].layer)
+    return [asked[place] for place in order], [changed[place] for place in order]

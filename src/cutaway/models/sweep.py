@@ -21,7 +21,7 @@ from cutaway.core.errors import PlanError, TaskError, nearest
 from cutaway.core.progress import track
 from cutaway.core.run import token_positions
 from cutaway.core.site import KINDS, Site, Span, parse_sites
-from cutaway.models import memory, resume
+from cutaway.models import memory, midblock, resume
 from cutaway.models.encode import Encoded, encode
 from cutaway.models.forward import input_device
 from cutaway.models.metric import Metric, as_metric
@@ -216,7 +216,12 @@ class _Sweeping:
 
     def _whole_sites(self) -> tuple[Site, ...]:
         """What must be read: every layer's kind, but not the streams, which a recording has anyway."""
-        return tuple({site.whole for site in self.cells if site.kind not in ("resid_pre", "resid_post")})
+        found = {site.whole for site in self.cells if site.kind not in ("resid_pre", "resid_post")}
+        if self.tier in ("suffix", "grow") and not self.strict:
+            layers = self.model.anatomy.stacks[""].layers
+            heads = [site.layer for site in found if site.kind == "z" and isinstance(site.layer, int)]
+            found |= {Site("attn_out", i) for i in heads if midblock.attention_module(layers[i]) is not None}
+        return tuple(found)
 
     def _record(self, encoded: Encoded, prompts: list[int]) -> Recording:
         ids = [encoded.ids[p] for p in prompts]
@@ -355,7 +360,7 @@ def _find_tier(model: Model) -> Tier:
         return "full"
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(5, max(6, min(anatomy.vocab_size, 1000) - 5), (2, 7), generator=generator).tolist()
-    kinds = [kind for kind in ("resid_pre", "attn_out", "mlp_out") if kind in anatomy.stacks[""].layers[-1].places]
+    kinds = [kind for kind in ("resid_pre", "z", "mlp_out") if kind in anatomy.stacks[""].layers[-1].places]
     middle = anatomy.n_layers // 2
     cells = tuple(Site(kind, layer, position=p) for kind in kinds for layer, p in ((0, 0), (middle, 4), (middle, 2)))
     cells = tuple(site for site in cells if site.kind in anatomy.layer(site).places)

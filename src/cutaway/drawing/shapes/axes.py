@@ -48,7 +48,8 @@ def span(values: Numbers, *, room: float = 0.04) -> tuple[float, float] | None:
     if low == high:
         return widened(low, high)
     extra = high * room - low * room
-    return max(low - extra, -_LARGEST), min(high + extra, _LARGEST)
+    start = 0.0 if 0 <= low < extra else max(low - extra, -_LARGEST)  # room below zero would look like values
+    return start, 0.0 if -extra < high <= 0 else min(high + extra, _LARGEST)
 
 
 def ticks(low: float, high: float, about: int = 6) -> list[float]:

@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape, quoteattr
 from rich.cells import cell_len
 
 from cutaway.drawing.palette import BINS, MISSING, Rgb, Scale, class_colour, hexadecimal, ink_on, steps
-from cutaway.drawing.words import number, readable
+from cutaway.drawing.words import readable, tick
 
 Markup = NewType("Markup", str)
 
@@ -148,41 +148,28 @@ def class_stroke(index: int) -> dict[str, str]:
     return {"stroke": hexadecimal(class_colour(index)), "class_": f"k{index % 8}-line"}
 
 
-def legend(scale: Scale, name: str, *, missing: bool = False, width: float = 160) -> Drawing:
-    """A bar of colours with the numbers at its ends."""
-    ends = [number(scale.low), number(scale.high)]
+def legend(
+    scale: Scale, name: str, *, missing: bool = False, start: float | None = None, width: float = 160
+) -> Drawing:
+    """A bar of colours with the numbers at its ends; from `start` on where only a part of the scale is used."""
+    first = scale.bin(start) or 0 if start is not None else 0
+    ends = [tick(scale.low if start is None else start), tick(scale.high)]
     left = room_for(ends[0], 11) + 6
-    wide = width / BINS
+    wide = width / (BINS - first)
     parts = [words(left - 6, 10, ends[0], size=11, anchor="end", colour="muted")]
-    for step, rgb in enumerate(steps(scale.name)):
-        parts.append(
-            element(
-                "rect",
-                x=left + step * wide,
-                y=0,
-                width=wide + (0.5 if step < BINS - 1 else 0),  # overlap, or hair lines show between the steps
-                height=12,
-                fill=hexadecimal(rgb),
-                class_=f"{scale.name[0]}{step}",
-            )
-        )
+    for step in range(first, BINS):
+        overlap = 0.5 if step < BINS - 1 else 0  # or hair lines show between the steps
+        place = {"x": left + (step - first) * wide, "y": 0.0, "width": wide + overlap, "height": 12.0}
+        fill = hexadecimal(steps(scale.name)[step])
+        parts.append(element("rect", **place, fill=fill, class_=f"{scale.name[0]}{step}"))
     right = left + width + 6
     parts.append(words(right, 10, ends[1], size=11, colour="muted"))
     right += room_for(ends[1], 11) + 12
     parts.append(words(right, 10, name, size=11))
     right += room_for(name, 11)
     if missing:
-        parts.append(
-            element(
-                "rect",
-                x=right + 14,
-                y=0,
-                width=12,
-                height=12,
-                fill=hexadecimal(MISSING["light"]),
-                class_="none",
-            )
-        )
+        fill = hexadecimal(MISSING["light"])
+        parts.append(element("rect", x=right + 14, y=0, width=12, height=12, fill=fill, class_="none"))
         parts.append(words(right + 30, 10, "missing", size=11, colour="muted"))
         right += 30 + room_for("missing", 11)
     return Drawing(right, 14, joined(*parts))

@@ -105,7 +105,7 @@ def _paints(panel: Lines) -> tuple[Callable[[int], Paint], Drawing | None]:
     if len(places) == len(panel.lines) > 8:
         spread = max(places) - min(places)
         scale = Scale("sequential", min(places) - spread / 3, max(places))  # the palest third is hard to see
-        key = legend(scale, panel.series_name)
+        key = legend(scale, panel.series_name, start=min(places))
 
         def by_value(index: int) -> Paint:
             rgb, name = fill_of(scale, places[index])

@@ -1,0 +1,456 @@
+"""Which parts write the answer into the last token's logits?
+
+The residual stream is a sum of what every part wrote, and once the final norm's statistics are frozen at what they
+were, the way from the stream to a logit is linear [@elhage2021]. So the answer's logit (or its lead over the wrong
+answer) is a sum over parts: c = w · (gain * (part - mean) * scale), with w = W_U[answer] - W_U[wrong]. Parts are the
+embedding, the position embedding (what is added to it), every head (z_h W_O_h, through a frozen post-norm where
+there is one), the attention biases, every MLP, the final norm's bias and the unembedding's bias. They sum to the
+logit up to rounding; the gap is reported.
+
+The check takes the parts with the largest contributions out together, against random parts of the same kinds.
+Limits: it is the direct path only, what a part does through later parts is not seen; frozen statistics hide that
+taking a part out rescales all others. A soft-cap after the unembedding is left out. Where the heads do not sum to
+what attention returns (a gate), the layer's attention is one part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from cutaway.core import edit as edits
+from cutaway.core import view as views
+from cutaway.core.errors import MethodError
+from cutaway.core.method import method
+from cutaway.core.progress import track
+from cutaway.core.result import Check, Result
+from cutaway.core.run import Run
+from cutaway.core.site import Site
+from cutaway.core.task import EncodedTask, Task
+from cutaway.methods.control import compared, interval, sets_like
+from cutaway.methods.scoring import UNITS, with_answers, words
+from cutaway.models.anatomy import Layer
+from cutaway.models.metric import metric_of
+from cutaway.models.model import Model
+from cutaway.models.unembedding import FrozenNorm, Unembedding
+
+END = "@-1"
+ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+
+
+@method(
+    asks="Which parts write the answer into the logits?",
+    cites="elhage2021",
+    needs=("unembedding",),
+)
+def direct_logit_attribution(
+    model: Model,
+    task: Task,
+    *,
+    against: Annotated[
+        Literal["wrong", "mean", "nothing"],
+        Field(
+            description="what the answer's logit is compared with: the wrong answers (where the task has them), "
+            "the mean over the vocabulary, or nothing"
+        ),
+    ] = "wrong",
+    top: Annotated[int, Field(ge=1, description="parts that are shown and taken out together")] = 5,
+    ablation: Annotated[Literal["mean", "zero"], Field(description="how the check takes parts out")] = "mean",
+    controls: Annotated[int, Field(ge=5, description="random sets that the check compares with")] = 20,
+    seed: Annotated[int, Field(ge=0, description="draws the random sets")] = 0,
+) -> Result:
+    """Split the answer's logit at the last token into what each part wrote."""
+    encoded = task.encode(model.tokenizer)
+    encoded, said = with_answers(model, encoded)
+    ends = Unembedding.of(model)
+    if not ends.exact:
+        raise MethodError(
+            f"the unembedding of {model.name!r} is more than a matrix, a scale and a soft-cap;",
+            "direct attribution needs a linear way from the stream to the logits.",
+            "Use `ablate` instead.",
+        )
+    run = model.run(encoded, read=_reads(model), logits="last")
+    direction = _Direction.of(encoded, ends, against)
+    parts, notes = _parts(model, run, ends, direction)
+    data = _dataset(model, encoded, parts, top)
+    gaps = _gaps(run, ends, direction, parts)
+    data["logit"] = ("prompt", gaps.logit)
+    check = _check(model, encoded, data, top, ablation, controls, seed)
+    return Result(
+        data=data,
+        metrics={
+            "completeness_gap": float(np.abs(gaps.gap).max()),
+            "relative_gap": float((np.abs(gaps.gap) / gaps.size).max()),
+            "logit": float(gaps.logit.mean()),
+            "sum_of_parts": float(gaps.total.mean()),
+            "parts": len(parts),
+        },
+        views=_views(encoded, direction),
+        checks=(check,) if check else (),
+        notes=(*encoded.notes, *said, *notes, *_no_check(check)),
+    )
+
+
+# --- what is attributed ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Direction:
+    """The direction of the stream (after the norm) whose length is the score, for each prompt.
+
+    Attributes:
+        vector: [prompt, d_model].
+        offset: what the unembedding's bias gives [prompt].
+        weights: of the logits [prompt, vocab], so that the score is their product.
+        name: what the score is.
+    """
+
+    vector: Tensor
+    offset: Tensor
+    weights: Tensor
+    name: str
+
+    @staticmethod
+    def of(encoded: EncodedTask, ends: Unembedding, against: str) -> _Direction:
+        wide = _wide(ends.weight)
+        weights = torch.zeros(len(encoded), ends.weight.shape[0], dtype=wide, device=ends.weight.device)
+        name = "logit of the answer"
+        for row, answers in enumerate(encoded.answer_ids):
+            weights[row, list(answers)] += 1 / len(answers)
+        if against == "wrong" and any(encoded.wrong_ids):
+            name = "logit difference"
+            for row, wrong in enumerate(encoded.wrong_ids):
+                weights[row, list(wrong)] -= 1 / len(wrong)
+        elif against == "mean":
+            name = "logit of the answer above the mean of all tokens"
+            weights -= 1 / weights.shape[1]
+        with torch.no_grad():
+            vector = _product(weights, ends.weight) * ends.multiplier
+            bias = torch.zeros_like(weights[0]) if ends.bias is None else ends.bias.to(wide)
+            return _Direction(vector, (weights @ bias) * ends.multiplier, weights, name)
+
+
+def _product(weights: Tensor, matrix: Tensor) -> Tensor:
+    """weights [prompt, vocab] @ matrix [vocab, d_model] in wide numbers, without a wide copy of the whole matrix."""
+    rows = weights.new_zeros(len(weights), matrix.shape[1])
+    for start in range(0, len(matrix), 8192):
+        piece = weights[:, start : start + 8192]
+        used = piece.any(dim=0)
+        if bool(used.any()):
+            rows += piece[:, used] @ matrix[start : start + 8192][used].to(weights.dtype)
+    return rows
+
+
+def _wide(value: Tensor) -> torch.dtype:
+    """Double precision, where the device has it."""
+    return torch.float32 if value.device.type == "mps" else torch.float64
+
+
+# --- the parts ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One term of the sum.
+
+    Attributes:
+        name: for people.
+        kind: `embed`, `position`, `head`, `attention`, `attention_bias`, `mlp`, `rest`, `norm_bias`, `bias`.
+        layer, head: -1 where it has none.
+        value: contribution for each prompt.
+    """
+
+    name: str
+    kind: str
+    layer: int
+    head: int
+    value: NDArray[np.float64]
+
+
+def _reads(model: Model) -> list[str]:
+    """Sites at the last token, of each layer those that it has."""
+    reads = ["embed" + END, "resid_pre[0]" + END, "resid_post[*]" + END]
+    for layer in model.anatomy.stacks[""].layers:
+        kinds = ("z", "attn_out", "attn_contrib", "mlp_contrib")
+        reads += [f"{kind}[{layer.index}]{END}" for kind in kinds if kind in layer.places]
+    return reads
+
+
+@torch.no_grad()
+def _parts(
+    model: Model, run: Run, ends: Unembedding, direction: _Direction
+) -> tuple[list[_Part], tuple[str, ...]]:
+    wide, device = direction.vector.dtype, direction.vector.device
+    stream = run[Site("resid_post", model.anatomy.n_layers - 1, position=-1)]
+    norm = FrozenNorm(ends.norm.gain.to(wide), ends.norm.bias.to(wide), ends.norm.centres, ends.norm.module)
+    scale = ends.norm.scale(stream).to(device, wide)
+
+    def value(written: Tensor) -> NDArray[np.float64]:
+        """Contribution of what was written [prompt, d_model]."""
+        linear = norm.linear(written.to(device, wide), scale)
+        return (linear * direction.vector).sum(dim=-1).double().cpu().numpy()
+
+    embedded, entered = run["embed" + END].to(wide), run["resid_pre[0]" + END].to(wide)
+    parts = [_Part("embedding", "embed", -1, -1, value(embedded))]
+    if not torch.equal(embedded, entered):
+        parts.append(_Part("position and scale of the embedding", "position", -1, -1, value(entered - embedded)))
+    notes: list[str] = []
+    before = entered
+    for layer in model.anatomy.stacks[""].layers:
+        after = run[Site("resid_post", layer.index, position=-1)].to(wide)
+        terms, said = _layer_terms(model, layer, run, before, after)
+        parts += [_Part(t.name, t.kind, layer.index, t.head, value(t.written)) for t in terms]
+        notes += said
+        before = after
+    bias = (norm.bias.to(device) * direction.vector).sum(dim=-1).double().cpu().numpy()
+    if norm.bias.any():
+        parts.append(_Part("bias of the final norm", "norm_bias", -1, -1, bias))
+    if ends.bias is not None:
+        parts.append(_Part("bias of the unembedding", "bias", -1, -1, direction.offset.double().cpu().numpy()))
+    if ends.softcap is not None:
+        notes.append(f"The logits are soft-capped at ±{ends.softcap:g} afterwards: parts sum to the logit before that.")
+    return parts, tuple(dict.fromkeys(notes))
+
+
+@dataclass(frozen=True)
+class _Term:
+    name: str
+    kind: str
+    head: int
+    written: Tensor
+
+
+def _layer_terms(
+    model: Model, layer: Layer, run: Run, before: Tensor, after: Tensor
+) -> tuple[list[_Term], list[str]]:
+    """What a layer wrote into the stream [prompt, d_model], in parts; whatever they do not explain is the rest."""
+    number, terms, notes = layer.index, [], []
+    tolerance = ROUNDING.get(model.dtype, 5e-2)
+    left = after - before
+    if "attn_contrib" in layer.places:
+        written = run[Site("attn_contrib", number, position=-1)].to(left)
+        heads = _heads(model, layer, run, written, tolerance)
+        if heads is None:
+            heads = [_Term(f"attention {number}", "attention", -1, written)]
+            notes.append(f"Attention of layer {number} is one part: its heads do not sum to what it writes.")
+        terms += heads
+        left = left - written
+    if "mlp_contrib" in layer.places:
+        written = run[Site("mlp_contrib", number, position=-1)].to(left)
+        terms.append(_Term(f"mlp {number}", "mlp", -1, written))
+        left = left - written
+    if not terms:
+        terms.append(_Term(f"layer {number}", "layer", -1, left))
+        notes.append(f"Layer {number} is one part: {layer.refused.get('attn_contrib', 'its branches are not known')}.")
+    elif float(left.norm()) > 10 * tolerance * float(after.norm()):
+        terms.append(_Term(f"rest of layer {number}", "rest", -1, left))
+        notes.append(f"Layer {number} writes more than its attention and MLP: the rest is a part of its own.")
+    return terms, notes
+
+
+def _heads(model: Model, layer: Layer, run: Run, written: Tensor, tolerance: float) -> list[_Term] | None:
+    """Each head's part of what attention writes, and the bias; None where they do not sum to it."""
+    if layer.output_projection is None or not {"z", "attn_out"} <= set(layer.places):
+        return None
+    z = run[Site("z", layer.index, position=-1)].to(written)
+    matrix = model.W_O(layer.index).to(written)
+    if z.dim() != 3 or z.shape[1:] != matrix.shape[:2]:
+        return None
+    each = torch.einsum("phd,hdm->phm", z, matrix)
+    bias = model.attention_bias(layer.index)
+    constant = torch.zeros_like(each[:, 0]) if bias is None else bias.to(written).expand_as(each[:, 0])
+    out = run[Site("attn_out", layer.index, position=-1)]
+    if not _near(each.sum(dim=1) + constant, out.to(written), tolerance):
+        return None
+    through = _post_norm(model, layer, out, written, tolerance)
+    if through is None:
+        return None
+    scale, norm = through
+    if norm is not None:
+        each = norm.linear(each, scale[:, None])
+        constant = norm.linear(constant, scale) + norm.bias * layer.places["attn_contrib"].scale
+    else:
+        each, constant = each * scale[:, None], constant * scale
+    number = layer.index
+    terms = [_Term(f"head {number}.{head}", "head", head, each[:, head]) for head in range(each.shape[1])]
+    if bool(constant.any()):
+        terms.append(_Term(f"attention bias {number}", "attention_bias", -1, constant))
+    return terms
+
+
+def _post_norm(
+    model: Model, layer: Layer, out: Tensor, written: Tensor, tolerance: float
+) -> tuple[Tensor, FrozenNorm | None] | None:
+    """The linear map from what attention returns to what is added: a multiplier, or a norm with frozen statistics."""
+    place = layer.places["attn_contrib"]
+    factor = torch.full_like(written[:, :1], place.scale)
+    if _near(out.to(written) * factor, written, tolerance):
+        return factor, None
+    found = FrozenNorm.of(place.module, model.anatomy.d_model, out.device, out.dtype)
+    scale = found.scale(out).to(written) * factor
+    norm = FrozenNorm(found.gain.to(written), found.bias.to(written), found.centres, found.module)
+    whole = norm.linear(out.to(written), scale) + norm.bias * place.scale
+    return (scale, norm) if _near(whole, written, tolerance) else None
+
+
+def _near(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
+    return bool((ours - theirs).norm() <= 10 * tolerance * theirs.norm() + 1e-12)
+
+
+@dataclass(frozen=True)
+class _Gaps:
+    logit: NDArray[np.float64]
+    total: NDArray[np.float64]
+    gap: NDArray[np.float64]
+    size: NDArray[np.float64]
+
+
+@torch.no_grad()
+def _gaps(run: Run, ends: Unembedding, direction: _Direction, parts: Sequence[_Part]) -> _Gaps:
+    """What the model's own logits give, what the parts sum to, their difference, and the size of what was summed."""
+    logits = run.last_logits.to(direction.weights)
+    if ends.softcap is not None:
+        logits = torch.atanh((logits / ends.softcap).clamp(-1 + 1e-9, 1 - 1e-9)) * ends.softcap
+    logit = (logits * direction.weights).sum(dim=-1).double().cpu().numpy()
+    total = np.sum([part.value for part in parts], axis=0)
+    size = np.sum([np.abs(part.value) for part in parts], axis=0) + 1e-12
+    return _Gaps(logit, total, total - logit, size)
+
+
+# --- the result --------------------------------------------------------------------------------------------------
+
+
+def _dataset(model: Model, encoded: EncodedTask, parts: Sequence[_Part], top: int) -> xr.Dataset:
+    values = np.stack([part.value for part in parts], axis=1)  # prompt part
+    data = xr.Dataset({"contribution": (("prompt", "part"), values)})
+    data = data.assign_coords(
+        prompt=list(encoded.prompts),
+        part=[part.name for part in parts],
+        kind=("part", [part.kind for part in parts]),
+        part_layer=("part", [part.layer for part in parts]),
+        part_head=("part", [part.head for part in parts]),
+    )
+    bands = np.array([interval(column) for column in values.T])
+    for name, column in (("low", bands[:, 0]), ("mean", values.mean(axis=0)), ("high", bands[:, 2])):
+        data[f"contribution_{name}"] = ("part", column)
+    largest = np.argsort(-np.abs(values.mean(axis=0)), kind="stable")[: max(top, 2 * top)]
+    data = data.assign_coords(largest=[parts[i].name for i in largest])
+    for name in ("low", "mean", "high"):
+        data[f"largest_{name}"] = ("largest", data[f"contribution_{name}"].values[largest])
+    return _with_grids(data, model, parts, values.mean(axis=0))
+
+
+def _with_grids(
+    data: xr.Dataset, model: Model, parts: Sequence[_Part], mean: NDArray[np.float64]
+) -> xr.Dataset:
+    """Heads by layer, MLPs by layer, and the sum of everything written up to each layer."""
+    layers, heads = model.anatomy.n_layers, max(model.anatomy.n_heads, 1)
+    by_head = np.full((layers, heads), np.nan)
+    by_kind: Mapping[str, NDArray[np.float64]] = {kind: np.zeros(layers) for kind in ("attention", "mlp", "other")}
+    before = 0.0
+    for part, value in zip(parts, mean, strict=True):
+        if part.layer < 0:
+            before += float(value)
+            continue
+        if part.kind == "head" and part.head < heads:
+            by_head[part.layer, part.head] = value
+        name = "mlp" if part.kind == "mlp" else "other" if part.kind in ("rest", "layer") else "attention"
+        by_kind[name][part.layer] += value
+    data["head_contribution"] = (("layer", "head"), by_head)
+    for name, column in by_kind.items():
+        data[f"{name}_contribution"] = ("layer", column)
+    data["accumulated"] = ("layer", before + np.cumsum(sum(by_kind.values())))
+    return data.assign_coords(layer=range(layers), head=range(heads))
+
+
+def _views(encoded: EncodedTask, direction: _Direction) -> tuple[views.View, ...]:
+    what = direction.name
+    band = {"low": "largest_low", "high": "largest_high"} if len(encoded) > 1 else {}
+    return (
+        views.bars(value="largest_mean", label="largest", title=f"Parts that contribute most to the {what}", **band),
+        views.heatmap(
+            value="head_contribution",
+            x="head",
+            y="layer",
+            title=f"What each head adds to the {what}",
+            scale="diverging",
+        ),
+        views.curves(value="mlp_contribution", x="layer", title=f"What each MLP adds to the {what}"),
+        views.curves(value="accumulated", x="layer", title=f"The {what}, added up to each layer (final norm frozen)"),
+    )
+
+
+# --- the check ---------------------------------------------------------------------------------------------------
+
+
+def _check(
+    model: Model, encoded: EncodedTask, data: xr.Dataset, top: int, ablation: str, controls: int, seed: int
+) -> Check | None:
+    """Take the parts with the largest positive contributions out together, against random parts of the same kinds."""
+    pool, scores = _ablatable(model, data)
+    best = [pool[i] for i in np.argsort(-scores, kind="stable")[:top] if scores[i] > 0]
+    if not best or len(pool) <= len(best):
+        return None
+    metric = metric_of(encoded, None if any(encoded.wrong_ids) else "log_probability")
+    sources = tuple({site.whole for site in pool})
+    reference = model.run(encoded, read=sources, logits="last")
+    base = metric(reference.last_logits)
+
+    def drop(chosen: Sequence[Site]) -> float:
+        changes = [
+            edits.ablate(site, "mean", reference=reference) if ablation == "mean" else edits.ablate(site)
+            for site in chosen
+        ]
+        after = metric(model.run(encoded, edit=changes, logits="last").last_logits)
+        return float((base - after).mean())
+
+    sets = sets_like(best, pool, controls, seed, sort=lambda site: site.kind)
+    others = [drop(chosen) for chosen in track(sets, "taking random parts out")]
+    names = ", ".join(_name(site) for site in best)
+    return compared(
+        drop(best),
+        others,
+        claim=f"The parts that write most of {words(model, [i for ids in encoded.answer_ids for i in ids])} "
+        f"({names}) are needed for it.",
+        how=f"Take them out together at the last token ({ablation} ablation) and measure how much the "
+        f"{metric.name.replace('_', ' ')} falls; the control takes out as many random heads and MLPs.",
+        unit=UNITS[metric.name],
+    )
+
+
+def _ablatable(model: Model, data: xr.Dataset) -> tuple[list[Site], NDArray[np.float64]]:
+    """Heads and MLPs at the last token with their mean contributions."""
+    sites, scores = [], []
+    columns = ("kind", "part_layer", "part_head", "contribution_mean")
+    for kind, layer, head, score in zip(*(data[name].values.tolist() for name in columns), strict=True):
+        site = {
+            "head": Site("z", layer, head=head, position=-1),
+            "attention": Site("attn_contrib", layer, position=-1),
+            "mlp": Site("mlp_contrib", layer, position=-1),
+        }.get(kind) if layer >= 0 else None
+        if site is not None:
+            sites.append(site)
+            scores.append(score)
+    return sites, np.array(scores)
+
+
+def _name(site: Site) -> str:
+    match site.kind:
+        case "z":
+            return f"head {site.layer}.{site.head}"
+        case "mlp_contrib":
+            return f"mlp {site.layer}"
+        case _:
+            return f"attention {site.layer}"
+
+
+def _no_check(check: Check | None) -> tuple[str, ...]:
+    return () if check else ("No head or MLP adds to the answer, so nothing was taken out.",)

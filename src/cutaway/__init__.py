@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cutaway.core.registry import Namespace
     from cutaway.core.result import Check, Result
     from cutaway.core.run import Run
-    from cutaway.core.site import Site, Sites
+    from cutaway.core.site import Site
     from cutaway.core.task import EncodedTask, Task
     from cutaway.core.view import View
     from cutaway.models.model import Model
@@ -39,7 +39,7 @@ __all__ = [  # noqa: RUF022 - in the order in which one meets them
     # open a model and ask it
     "open", "explain", "tasks", "load",
     # what one works with
-    "Model", "Task", "EncodedTask", "Site", "Sites", "Run", "Edit", "Result", "View", "views", "Check",
+    "Model", "Task", "EncodedTask", "Site", "Run", "Edit", "Result", "View", "views", "Check",
     "Artifact",
     # changes of a run
     "patch", "ablate", "add", "scale", "replace", "project_out", "apply",
@@ -54,7 +54,7 @@ _HOME = {
     "cutaway.core.method": ("method", "task"),
     "cutaway.core.result": ("Check", "Result"),
     "cutaway.core.run": ("Run",),
-    "cutaway.core.site": ("Site", "Sites"),
+    "cutaway.core.site": ("Site",),
     "cutaway.core.task": ("EncodedTask", "Task"),
     "cutaway.core.view": ("View",),
     "cutaway.models.model": ("Model",),

@@ -212,3 +212,19 @@ def test_padding_of_short_prompts_is_not_drawn() -> None:
 
 def test_plain_text_has_no_escape_codes(result: Result) -> None:
     assert "\x1b" not in plain(result)
+
+
+def test_a_screen_without_unicode_is_no_reason_to_fail(tmp_path: Path) -> None:
+    path = heat(np.array([[-1.0, 2.5]])).save(tmp_path / "r.nc")
+    out = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"from cutaway.core.result import Result; Result.load({str(path)!r}).show('terminal')",
+        ],
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        capture_output=True,
+        check=True,
+    ).stdout
+    assert b"-1.000 2.500" in b" ".join(out.split())
+    assert b"layer ?  position ?" in out

@@ -27,13 +27,14 @@ SECTIONS = (*KINDS, "views", "models")
 
 
 def list(
-    what: Annotated[
-        str | None,
-        typer.Argument(help=f"{', '.join(SECTIONS)}; or a method or task to read all about."),
-    ] = None,
+    what: Annotated[str | None, typer.Argument(metavar="WHAT", hidden=True)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """List methods and tasks, or tell all about one."""
+    """List methods and tasks, or tell all about one.
+
+    WHAT is methods, tasks, renderers, formats, views or models, to list these alone, or the name of one
+    method or task, to read what it asks, takes and needs.
+    """
     wanted = (what or "").lower()
     if wanted == "models":
         raise typer.Exit(run_words(["models", *(["--json"] if as_json else [])]))
@@ -122,7 +123,7 @@ def _section(section: str) -> RenderableType:
 def _cell(entry: Entry) -> Text:
     cell = Text(entry.asks or entry.summary)
     small = [parameter_words(entry.parameters)] if entry.kind in ("method", "task") else []
-    small += [entry.cites, *(f"needs {need}" for need in entry.needs)]
+    small += [entry.cites, " ".join(entry.facts.get("suffixes") or ())]
     written = "  ·  ".join(part for part in small if part)
     return cell.append(f"\n{written}", style="dim") if written else cell
 
@@ -148,14 +149,10 @@ def _in_words(type_text: str) -> str:
 
 def _example(entry: Entry) -> str:
     start = f"cutaway --plugin {entry.distribution} run" if entry.loose else "cutaway run"
-    words = [f"{p.name}={_bare(p.default)}" for p in entry.parameters[:1]]
+    words = [f"{p.name}={p.default}" for p in entry.parameters if (p.default or "").isdigit()][:1]
     if entry.kind == "task":
         return " ".join([start, "logit_lens --task", entry.function, *(f"task.{word}" for word in words)])
     return " ".join([start, entry.function if entry.loose else entry.name, "--task ioi", *words])
-
-
-def _bare(default: str | None) -> str:
-    return "…" if default is None else default.strip("'\"")
 
 
 def _views() -> RenderableType:

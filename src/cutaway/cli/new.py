@@ -22,13 +22,18 @@ KINDS = ("method", "task")
 
 
 def new(
-    kind: Annotated[str, typer.Argument(metavar="method|task", help="What it shall be.", show_default=False)],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.", show_default=False)],
+    kind: Annotated[str, typer.Argument(metavar="KIND", hidden=True)],
+    name: Annotated[str, typer.Argument(metavar="NAME", hidden=True)],
     folder: Annotated[
         Path, typer.Option("--folder", metavar="FOLDER", help="Where the files are written.")
     ] = Path(),
 ) -> None:
-    """Begin a method or a task of your own: a file that works, and its test."""
+    """Begin a method or a task of your own: a file that works.
+
+    KIND is method or task; NAME is what it will be called, in small letters: answer_rank.
+
+    Beside it stands a test that holds it to the laws of every method. Change the file as you like.
+    """
     written = write(kind, name.replace("-", "_"), folder)
     console = Console(highlight=False)
     console.print(f"Wrote {written[0]} and {written[1]}.")

@@ -112,7 +112,11 @@ def project_out(site: str | Site, direction: Tensor) -> Edit:
 def apply(site: str | Site, function: Callable[[Tensor], Tensor]) -> Edit:
     """Put in `function(value)`. The function must return a new tensor of the same shape."""
     if not callable(function):
-        raise PlanError(f"apply got {type(function).__name__}.", "It takes a function of a tensor,", "as in apply(site, torch.relu).")
+        raise PlanError(
+            f"apply got {type(function).__name__}.",
+            "It takes a function of a tensor,",
+            "as in apply(site, torch.relu).",
+        )
     return Edit(Site.parse(site), "apply", function=function)
 
 
@@ -140,5 +144,7 @@ def _scales(value: float | Sequence[float]) -> tuple[float, ...]:
 
 def _tensor(value: Any, name: str) -> Tensor:
     if not hasattr(value, "detach"):
-        raise PlanError(f"{name} got {type(value).__name__}.", "It takes a torch tensor,", "as in torch.tensor([...]).")
+        raise PlanError(
+            f"{name} got {type(value).__name__}.", "It takes a torch tensor,", "as in torch.tensor([...])."
+        )
     return value  # type: ignore[no-any-return]

@@ -102,7 +102,9 @@ class Run(Mapping[Site, "Tensor"]):
         if isinstance(site.layer, Span):
             return self._stacked(table, site, done)
         for held, value in table.items():
-            if (held.kind, held.layer, held.stack) == (site.kind, site.layer, site.stack) and _holds(held, site):
+            if (held.kind, held.layer, held.stack) == (site.kind, site.layer, site.stack) and _holds(
+                held, site
+            ):
                 return self._part(held, value, site)
         raise SiteError(
             f"'{site}' was not {done} in this run.",
@@ -118,9 +120,15 @@ class Run(Mapping[Site, "Tensor"]):
         assert isinstance(site.layer, Span)
         wanted = [layer for layer in site.layer.indices(size) if any(s.layer == layer for s in mine)]
         if not wanted:
-            raise SiteError(f"No layer of '{site}' was {done} in this run.", "", f'Ask for them: read="{site}".')
+            raise SiteError(
+                f"No layer of '{site}' was {done} in this run.", "", f'Ask for them: read="{site}".'
+            )
         parts = [
-            self._find(table, Site(site.kind, layer, site.head, site.unit, site.expert, site.position, site.stack), done)
+            self._find(
+                table,
+                Site(site.kind, layer, site.head, site.unit, site.expert, site.position, site.stack),
+                done,
+            )
             for layer in wanted
         ]
         return torch.stack(parts)
@@ -175,7 +183,11 @@ def token_positions(
             return [length - 1 for length in lengths]
         if not named or position not in named:
             known = ", ".join(sorted({"end", *(named or {})}))
-            raise SiteError(f"No position is called {position!r} here.", f"Known: {known}.", "Or write a number, as in '@-1'.")
+            raise SiteError(
+                f"No position is called {position!r} here.",
+                f"Known: {known}.",
+                "Or write a number, as in '@-1'.",
+            )
         return list(named[position])
     short = [length for length in lengths if not -length <= position < length]
     if short:

@@ -54,7 +54,14 @@ def terminal(result: Result, view: int | None = None, *, console: Console | None
         view: index of the one view to print; all when None.
         console: where to print; standard output when None.
     """
-    (console or Console(highlight=False, soft_wrap=False)).print(whole(result, view))
+    target = console or Console(highlight=False)
+    if target.encoding.lower().startswith("utf"):
+        target.print(whole(result, view))
+        return
+    with target.capture() as captured:
+        target.print(whole(result, view))
+    # a screen without Unicode shows question marks; it is no reason to fail
+    target.file.write(captured.get().encode(target.encoding, "replace").decode(target.encoding))
 
 
 def whole(result: Result, view: int | None = None) -> RenderableType:

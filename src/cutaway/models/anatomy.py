@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cutaway.core.errors import ModelError, SiteError
 from cutaway.core.site import KINDS, Site
@@ -83,9 +83,11 @@ class Anatomy:
     def __init__(self, hf: nn.Module) -> None:
         self.hf = hf
         self.config: Any = hf.config
-        self.text_config: Any = self.config.get_text_config(decoder=True) if hasattr(
-            self.config, "get_text_config"
-        ) else self.config
+        self.text_config: Any = (
+            self.config.get_text_config(decoder=True)
+            if hasattr(self.config, "get_text_config")
+            else self.config
+        )
         self.is_encoder_decoder = bool(getattr(self.config, "is_encoder_decoder", False))
         self._found = _find_stacks(hf, self.is_encoder_decoder)
         unembed = hf.get_output_embeddings() if hasattr(hf, "get_output_embeddings") else None
@@ -136,7 +138,9 @@ class Anatomy:
         return self._first("d_mlp")
 
     def _first(self, name: str) -> int:
-        return next((int(getattr(layer, name)) for layer in self.stacks[""].layers if getattr(layer, name)), 0)
+        return next(
+            (int(getattr(layer, name)) for layer in self.stacks[""].layers if getattr(layer, name)), 0
+        )
 
     @property
     def is_causal(self) -> bool:
@@ -145,7 +149,7 @@ class Anatomy:
             return True
         if getattr(self.config, "is_decoder", False):
             return True
-        return self.unembed is not None and "CausalLM" in type(self.hf).__name__ or _is_causal_class(self.hf)
+        return (self.unembed is not None and "CausalLM" in type(self.hf).__name__) or _is_causal_class(self.hf)
 
     @property
     def has_unembedding(self) -> bool:
@@ -175,7 +179,11 @@ class Anatomy:
         """The layer of a site; `SiteError` where the model has no such stack or layer."""
         stack = self.stacks.get("" if site.stack == "cross" else site.stack)
         if stack is None:
-            raise SiteError(f"'{site}' names the stack {site.stack!r}.", "This model has one stack only.", "Leave the name out.")
+            raise SiteError(
+                f"'{site}' names the stack {site.stack!r}.",
+                "This model has one stack only.",
+                "Leave the name out.",
+            )
         assert isinstance(site.layer, int)
         if not -len(stack.layers) <= site.layer < len(stack.layers):
             raise SiteError(
@@ -209,8 +217,10 @@ class Anatomy:
 
     def sizes(self, site: Site) -> dict[str, int]:
         """The numbers of layers, heads, units and experts that a site's patterns range over."""
-        stack = self.stacks["" if site.stack == "cross" else site.stack] if site.stack in ("", "cross") else self.stacks.get(
-            site.stack
+        stack = (
+            self.stacks["" if site.stack == "cross" else site.stack]
+            if site.stack in ("", "cross")
+            else self.stacks.get(site.stack)
         )
         layers = stack.layers if stack is not None else []
         if stack is not None and site.stack == "cross":
@@ -221,7 +231,12 @@ class Anatomy:
 
         heads = largest("n_kv_heads" if site.kind in ("k", "v", "k_pre_rope") else "n_heads")
         last = KINDS[site.kind][1][-1]
-        units = {"d_model": self.d_model, "d_mlp": largest("d_mlp"), "d_head": largest("d_head"), "vocab": self.vocab_size}
+        units = {
+            "d_model": self.d_model,
+            "d_mlp": largest("d_mlp"),
+            "d_head": largest("d_head"),
+            "vocab": self.vocab_size,
+        }
         return {
             "layers": len(self.stacks[""].layers) if site.stack == "cross" else len(layers),
             "heads": heads,
@@ -249,7 +264,9 @@ def _is_causal_class(hf: nn.Module) -> bool:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as NAMES
 
     known = {n for names in NAMES.values() for n in ([names] if isinstance(names, str) else names)}
-    is_encoder = hasattr(hf, "config") and any("MaskedLM" in n for n in getattr(hf.config, "architectures", None) or [])
+    is_encoder = hasattr(hf, "config") and any(
+        "MaskedLM" in n for n in getattr(hf.config, "architectures", None) or []
+    )
     return type(hf).__name__ in known and not is_encoder and not type(hf).__name__.endswith("MaskedLM")
 
 
@@ -264,7 +281,9 @@ def _input_embeddings(hf: nn.Module) -> nn.Module | None:
 # --- layers ------------------------------------------------------------------------------------------------------
 
 
-def _find_stacks(hf: nn.Module, is_encoder_decoder: bool) -> dict[str, tuple[str, list[tuple[str, nn.Module]]]]:
+def _find_stacks(
+    hf: nn.Module, is_encoder_decoder: bool
+) -> dict[str, tuple[str, list[tuple[str, nn.Module]]]]:
     """Stack name -> (path of the list, its blocks)."""
     if not is_encoder_decoder:
         return {"": _longest_list(hf, hf)}
@@ -292,7 +311,9 @@ def _longest_list(hf: nn.Module, within: nn.Module) -> tuple[str, list[tuple[str
 def _probe_inputs(anatomy: Anatomy) -> dict[str, Any]:
     device = next(anatomy.hf.parameters()).device
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(5, max(6, min(anatomy.vocab_size, 1000) - 5), (1, PROBE_LENGTH), generator=generator).to(device)
+    ids = torch.randint(
+        5, max(6, min(anatomy.vocab_size, 1000) - 5), (1, PROBE_LENGTH), generator=generator
+    ).to(device)
     if anatomy.is_encoder_decoder:
         return {"input_ids": ids, "decoder_input_ids": ids.flip(1)}
     return {"input_ids": ids}
@@ -317,4 +338,6 @@ def _examine(anatomy: Anatomy) -> dict[str, Stack]:
 def probe_tolerance(hf: nn.Module) -> float:
     """The relative rounding of a sum in the model's dtype, with room for a few operations."""
     dtype = next(p.dtype for p in hf.parameters() if p.is_floating_point())
-    return {torch.float64: 1e-9, torch.float32: 2e-5, torch.float16: 8e-3, torch.bfloat16: 4e-2}.get(dtype, 4e-2)
+    return {torch.float64: 1e-9, torch.float32: 2e-5, torch.float16: 8e-3, torch.bfloat16: 4e-2}.get(
+        dtype, 4e-2
+    )

@@ -72,7 +72,9 @@ class CheckReport:
 
     def record(self) -> dict[str, Any]:
         """The report as plain data, for JSON."""
-        found = {name: getattr(self, name) for name in ("model", "architecture", "attention", "dtype", "tier")}
+        found = {
+            name: getattr(self, name) for name in ("model", "architecture", "attention", "dtype", "tier")
+        }
         return {
             "passed": self.passed,
             **found,
@@ -159,7 +161,10 @@ def resumes(bench: Bench) -> Finding:
     if anatomy.is_encoder_decoder or not anatomy.has_unembedding:
         return Finding("resumes", skipped="sweeps of this kind of network run every layer")
     tier = tier_of(model)
-    cells = [Site("resid_pre", layer, position=4) for layer in sorted({0, anatomy.n_layers // 2, anatomy.n_layers - 1})]
+    cells = [
+        Site("resid_pre", layer, position=4)
+        for layer in sorted({0, anatomy.n_layers // 2, anatomy.n_layers - 1})
+    ]
     cells = [site for site in cells if site.kind in anatomy.layer(site).places]
     if not cells:
         return Finding("resumes", skipped="no layer serves resid_pre")
@@ -176,7 +181,13 @@ def resumes(bench: Bench) -> Finding:
         worst = max(worst, gap)
         if gap:
             faults[site] = f"a run resumed there differs from the whole run by {gap:.1e}"
-    return Finding("resumes", worst, 0.0, len(cells), broken="; ".join(f"{s}: {r}" for s, r in faults.items()) + ("" if not faults else f" (tier {tier})"))
+    return Finding(
+        "resumes",
+        worst,
+        0.0,
+        len(cells),
+        broken="; ".join(f"{s}: {r}" for s, r in faults.items()) + ("" if not faults else f" (tier {tier})"),
+    )
 
 
 def gradients(bench: Bench) -> Finding:
@@ -199,7 +210,9 @@ def gradients(bench: Bench) -> Finding:
     except Exception as error:  # noqa: BLE001 - whatever a network raises is the law's finding
         return Finding("gradients", float("inf"), allowed, 1, broken=f"{type(error).__name__}: {error}"[:200])
     gap = difference(run.grad("embed"), expected)
-    return Finding("gradients", gap, allowed, 1, broken="" if gap <= allowed else "it differs from autograd's")
+    return Finding(
+        "gradients", gap, allowed, 1, broken="" if gap <= allowed else "it differs from autograd's"
+    )
 
 
 def _through_embeddings(bench: Bench) -> Tensor | str:

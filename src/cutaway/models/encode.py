@@ -45,14 +45,20 @@ def encode(prompts: Prompts, tokenizer: Any, named: Mapping[str, Sequence[int]] 
         prompts = [prompts]
     ids = tuple(_ids(entry, tokenizer) for entry in prompts)
     if not ids:
-        raise TaskError("There are no prompts.", "Give a text, a list of texts, lists of token ids, or a task.")
+        raise TaskError(
+            "There are no prompts.", "Give a text, a list of texts, lists of token ids, or a task."
+        )
     return Encoded(ids, dict(named or {}))
 
 
 def _ids(entry: Any, tokenizer: Any) -> tuple[int, ...]:
     if isinstance(entry, str):
         if tokenizer is None:
-            raise TaskError("This model has no tokenizer.", "It takes lists of token ids,", "as in model.run([[1, 2, 3]]).")
+            raise TaskError(
+                "This model has no tokenizer.",
+                "It takes lists of token ids,",
+                "as in model.run([[1, 2, 3]]).",
+            )
         found = prompt_ids(tokenizer, entry)
     elif isinstance(entry, Tensor):
         found = tuple(int(i) for i in entry.flatten().tolist())
@@ -61,11 +67,17 @@ def _ids(entry: Any, tokenizer: Any) -> tuple[int, ...]:
     else:
         raise TaskError(f"A prompt is {type(entry).__name__}.", "A prompt is a text or a list of token ids.")
     if not found:
-        raise TaskError(f"The prompt {entry!r} has no tokens.", "A prompt has at least one token.", "Write a word or more.")
+        raise TaskError(
+            f"The prompt {entry!r} has no tokens.",
+            "A prompt has at least one token.",
+            "Write a word or more.",
+        )
     return found
 
 
-def padded(ids: Sequence[Sequence[int]], device: torch.device, *, left: bool = False, pad: int = 0) -> dict[str, Tensor]:
+def padded(
+    ids: Sequence[Sequence[int]], device: torch.device, *, left: bool = False, pad: int = 0
+) -> dict[str, Tensor]:
     """`input_ids`, and an `attention_mask` where the prompts differ in length."""
     lengths = [len(row) for row in ids]
     width = max(lengths)

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 from cutaway.core.errors import ModelError
@@ -37,6 +39,7 @@ _VOCABULARIES = (
 )
 
 
+PIECE = 1 << 22  # numbers that are converted at a time
 _CODES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}
 
 
@@ -98,7 +101,8 @@ def check(folder: Path, name: str) -> None:
         models = [file for file in here if file.endswith(".gguf")]
         raise ModelError(
             f"The folder of {name!r} has no config.json.",
-            f"A model's folder has config.json, weights and tokenizer; it has {', '.join(here[:5]) or 'none'}.",
+            "A model's folder has config.json, weights and tokenizer. "
+            f"In it: {', '.join(here[:5]) or 'nothing'}.",
             f"Write ca.open({str(folder / models[0])!r})." if models else "Give the folder that has it.",
         )
     if read_json(folder / "config.json") is None:
@@ -237,14 +241,39 @@ def _converting(folder: Path, config: Any, dtype: Any, options: dict[str, Any]) 
         if not (folder / "generation_config.json").exists():
             return None  # transformers then finds such settings in config.json
         options = {**options, "generation_config": transformers.GenerationConfig.from_pretrained(folder)}
+    exact = getattr(
+        model_class, "_keep_in_fp32_modules", None
+    )  # some weights keep another type than asked for
     weights: dict[str, Any] = {}
     for file in files:
         opened: Any = safe_open(file, framework="pt", backend="pread")
-        weights.update({key: opened.get_slice(key) for key in opened.keys()})  # noqa: SIM118 - not a mapping
+        slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
+        weights |= slices if exact else {key: Converted(part, dtype) for key, part in slices.items()}
     loaded: tuple[Any, Any] = model_class.from_pretrained(
         None, config=config, state_dict=weights, dtype=dtype, **options
     )
     return loaded
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A tensor of a safetensors file, read some rows at a time and converted, when it is asked for with `[...]`."""
+
+    part: Any
+    dtype: torch.dtype
+
+    def __getitem__(self, index: EllipsisType) -> torch.Tensor:
+        import torch
+
+        shape = self.part.get_shape()
+        if len(shape) < 2 or math.prod(shape) <= PIECE:
+            whole: torch.Tensor = self.part[...]
+            return whole.to(self.dtype)
+        step = max(1, PIECE // math.prod(shape[1:]))
+        result = torch.empty(shape, dtype=self.dtype)
+        for first in range(0, shape[0], step):
+            result[first : first + step] = self.part[first : first + step]
+        return result
 
 
 def _stored(folder: Path, config: Any) -> torch.dtype | None:

@@ -47,7 +47,9 @@ class Request:
         counts = {len(edit.scales) for edit in self.edits} - {1}
         if len(counts) > 1:
             raise PlanError(
-                f"The edits have {' and '.join(str(c) for c in sorted(counts))} scales.", "", "Give all of them the same number of scales."
+                f"The edits have {' and '.join(str(c) for c in sorted(counts))} scales.",
+                "",
+                "Give all of them the same number of scales.",
             )
         return counts.pop() if counts else 1
 
@@ -66,7 +68,9 @@ def _signature(kind: type) -> frozenset[str]:
     return _signatures[kind]
 
 
-def model_inputs(hf: Any, ids: Sequence[Sequence[int]], decoder: Sequence[Sequence[int]] | None = None) -> dict[str, Any]:
+def model_inputs(
+    hf: Any, ids: Sequence[Sequence[int]], decoder: Sequence[Sequence[int]] | None = None
+) -> dict[str, Any]:
     """The arguments of one plain forward pass over a batch of prompts."""
     device = input_device(hf)
     inputs: dict[str, Any] = padded(ids, device)
@@ -86,7 +90,9 @@ def input_device(hf: Any) -> torch.device:
     return torch.device(hf.device)
 
 
-def execute(hf: Any, anatomy: Anatomy, request: Request, *, batch: int | str = "auto", token_texts: Any = None) -> Run:
+def execute(
+    hf: Any, anatomy: Anatomy, request: Request, *, batch: int | str = "auto", token_texts: Any = None
+) -> Run:
     """Carry out a run, batch by batch."""
     rows = [row for row in range(len(request.encoded.ids)) for _ in range(request.scales)]
     size = _rows_at_once(hf, anatomy, request, batch)
@@ -322,7 +328,10 @@ def _cat(tensors: list[Tensor], site: Site | str) -> Tensor | None:
 
 
 def resolve(
-    edits: Sequence[Edit], anatomy: Anatomy, reference: Callable[[tuple[Site, ...]], Mapping[Site, Tensor]], n_prompts: int
+    edits: Sequence[Edit],
+    anatomy: Anatomy,
+    reference: Callable[[tuple[Site, ...]], Mapping[Site, Tensor]],
+    n_prompts: int,
 ) -> tuple[Edit, ...]:
     """Expand patterns, look up sources, and turn means and resampled values into tensors.
 
@@ -333,7 +342,9 @@ def resolve(
         n_prompts: of the run.
     """
     concrete = [replace(edit, site=site) for edit in edits for site in anatomy.expand(edit.site)]
-    needed = tuple({e.site.whole for e in concrete if e.operation in ("mean", "resample") and e.source is None})
+    needed = tuple(
+        {e.site.whole for e in concrete if e.operation in ("mean", "resample") and e.source is None}
+    )
     own: Mapping[Site, Tensor] = reference(needed) if needed else {}
     return tuple(_resolved(edit, own, n_prompts) for edit in concrete)
 

@@ -79,7 +79,9 @@ def generate(
         options: further options of transformers' `generate`.
     """
     if not hasattr(model.hf, "generate") or not model.anatomy.has_unembedding or not model.hf.can_generate():
-        raise ModelError(f"{type(model.hf).__name__} cannot write text.", "Causal and encoder-decoder models can.")
+        raise ModelError(
+            f"{type(model.hf).__name__} cannot write text.", "Causal and encoder-decoder models can."
+        )
     if max_new_tokens < 1:
         raise PlanError(f"max_new_tokens is {max_new_tokens}.", "It is 1 or more.")
     encoded = encode(prompts, model.tokenizer)
@@ -88,7 +90,10 @@ def generate(
     rows = [row for row in range(len(encoded.ids)) for _ in range(n_scales)]
     ids = [encoded.ids[row] for row in rows]
     reads = _readable(model.expand(read), ids)
-    clock, inputs = _clock(model, encoded, rows), padded(ids, input_device(model.hf), left=True, pad=_pad(model))
+    clock, inputs = (
+        _clock(model, encoded, rows),
+        padded(ids, input_device(model.hf), left=True, pad=_pad(model)),
+    )
     inputs.setdefault("attention_mask", torch.ones_like(inputs["input_ids"]))
     program = Program(model.anatomy, reads, edits, clock)
     kept: list[dict[Site, Tensor]] = []
@@ -110,7 +115,11 @@ def _pad(model: Model) -> int:
 
 def _options(model: Model, max_new_tokens: int, sample: bool, options: dict[str, Any]) -> dict[str, Any]:
     """Greedy unless asked otherwise: a checkpoint's own sampling settings must not slip in."""
-    chosen: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": sample, "pad_token_id": _pad(model)}
+    chosen: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "do_sample": sample,
+        "pad_token_id": _pad(model),
+    }
     if not sample:
         chosen |= {"temperature": None, "top_p": None, "top_k": None}
     return chosen | options
@@ -168,12 +177,17 @@ def _readable(sites: tuple[Site, ...], ids: list[tuple[int, ...]]) -> tuple[Site
                 "Run the generated text once more: model.run([generation.ids[0]], read=...).",
             )
     if sites and len({len(entry) for entry in ids}) > 1:
-        raise PlanError("Reading while generating needs prompts of one length.", "", "Generate from one prompt at a time.")
+        raise PlanError(
+            "Reading while generating needs prompts of one length.", "", "Generate from one prompt at a time."
+        )
     return sites
 
 
 def _values(reads: tuple[Site, ...], kept: list[dict[Site, Tensor]]) -> dict[Site, Tensor]:
-    return {site: torch.cat([step[site] for step in kept if site in step], dim=site.dims.index("position")) for site in reads}
+    return {
+        site: torch.cat([step[site] for step in kept if site in step], dim=site.dims.index("position"))
+        for site in reads
+    }
 
 
 def _generation(
@@ -188,14 +202,21 @@ def _generation(
     start = 1 if model.anatomy.is_encoder_decoder else width
     ends = _end_tokens(model)
     new = tuple(_until_end([int(i) for i in row[start:].tolist()], ends) for row in out)
-    texts = tuple(model.tokenizer.decode(row, skip_special_tokens=True) if model.tokenizer else str(row) for row in new)
+    texts = tuple(
+        model.tokenizer.decode(row, skip_special_tokens=True) if model.tokenizer else str(row) for row in new
+    )
     scales = next((edit.scales for edit in edits if len(edit.scales) > 1), (1.0,))
     run = None
     if values:
         whole = tuple(tuple(prompt) + tuple(row) for prompt, row in zip(ids, new, strict=True))
         run = Run(values, whole, tuple(tuple(model.token_strings(i)) for i in whole))
     return Generation(
-        tuple(tuple(i) for i in ids), new, texts, tuple(rows), tuple(scales[i % len(scales)] for i in range(len(rows))), run
+        tuple(tuple(i) for i in ids),
+        new,
+        texts,
+        tuple(rows),
+        tuple(scales[i % len(scales)] for i in range(len(rows))),
+        run,
     )
 
 

@@ -86,7 +86,9 @@ class Bench:
         """A bench with a prompt of random tokens."""
         generator = torch.Generator().manual_seed(seed)
         high = max(6, min(model.anatomy.vocab_size, 1000) - 5)
-        ids = [tuple(torch.randint(5, high, (n,), generator=generator).tolist()) for n in (length, length - 2)]
+        ids = [
+            tuple(torch.randint(5, high, (n,), generator=generator).tolist()) for n in (length, length - 2)
+        ]
         bench = Bench(model, ids[0], ids[1] if model.anatomy.is_encoder_decoder else None)
         bench.output()  # some networks settle their configuration in their first pass
         return bench
@@ -101,7 +103,12 @@ class Bench:
     @property
     def sites(self) -> list[Site]:
         """Every site that is served, whole."""
-        return [Site(kind, layer.index, stack=name) for name, layer in self.layers for kind in KINDS if kind in layer.places]
+        return [
+            Site(kind, layer.index, stack=name)
+            for name, layer in self.layers
+            for kind in KINDS
+            if kind in layer.places
+        ]
 
     @cached_property
     def base(self) -> Tensor:
@@ -118,7 +125,9 @@ class Bench:
         with torch.no_grad():
             return main_output(self.model.hf(**self._inputs(rows)))
 
-    def run(self, reads: Sequence[Site] = (), edits: Sequence[Edit] = (), rows: int = 1) -> tuple[Tensor, dict[Site, Tensor]]:
+    def run(
+        self, reads: Sequence[Site] = (), edits: Sequence[Edit] = (), rows: int = 1
+    ) -> tuple[Tensor, dict[Site, Tensor]]:
         """The whole output and what was read, with the prompt in so many rows."""
         length = len(self.decoder if self.decoder is not None else self.prompt)
         clock = Clock([length] * rows, rows=list(range(rows)), cross_lengths=[len(self.prompt)] * rows)
@@ -156,7 +165,9 @@ def difference(a: Tensor, b: Tensor) -> float:
     return float(gap) if torch.isfinite(gap) else float("inf")
 
 
-def _tries(sites: Sequence[Site], differs: Callable[[Sequence[Site]], float], allowed: float = 0.0) -> dict[Site, float]:
+def _tries(
+    sites: Sequence[Site], differs: Callable[[Sequence[Site]], float], allowed: float = 0.0
+) -> dict[Site, float]:
     """The sites that are at fault: all are tried at once, and halves of what fails again."""
     gap = differs(sites)
     if gap <= allowed:
@@ -182,7 +193,9 @@ def idle(bench: Bench) -> Finding:
     again = difference(bench.output(), bench.base)
     if again:
         return Finding("idle", again, 0.0, 1, broken="the plain network does not repeat its own output")
-    return Finding("idle", worst, 0.0, 1, broken="an idle run differs from the plain network" if worst else "")
+    return Finding(
+        "idle", worst, 0.0, 1, broken="an idle run differs from the plain network" if worst else ""
+    )
 
 
 def reads(bench: Bench) -> Finding:
@@ -202,7 +215,11 @@ def write_back(bench: Bench) -> Finding:
     worst, faults = 0.0, {}
     for kind in KINDS:
         sites = [site for site in bench.sites if site.kind == kind]
-        found = _tries(sites, lambda some: _gap(bench, (), [apply(s, torch.clone) for s in some])) if sites else {}
+        found = (
+            _tries(sites, lambda some: _gap(bench, (), [apply(s, torch.clone) for s in some]))
+            if sites
+            else {}
+        )
         worst = max([worst, *found.values()])
         faults |= {s: f"writing back what was read changes the output by {g:.1e}" for s, g in found.items()}
     return Finding("write_back", worst, 0.0, len(bench.sites), faults)
@@ -231,7 +248,9 @@ def effects(bench: Bench) -> tuple[Finding, Finding]:
                     silent[site] = "writing another value there changes nothing"
                 for at, gap in gaps.items():
                     if gap > bench.tolerance:
-                        unequal |= _contributions(bench, at, f"while {site} is written, the sum is off by {gap:.1e}")
+                        unequal |= _contributions(
+                            bench, at, f"while {site} is written, the sum is off by {gap:.1e}"
+                        )
     return (
         Finding("effects", least if tried else 0.0, _NOISE, tried, silent),
         Finding("sums_while_writing", most, bench.tolerance, tried, unequal),
@@ -273,7 +292,9 @@ def _effects_of(bench: Bench, sites: Sequence[Site]) -> dict[Site, tuple[float, 
     return found
 
 
-def _sum_gaps(bench: Bench, values: dict[Site, Tensor], stack: str, written: Site | None) -> dict[Site, float]:
+def _sum_gaps(
+    bench: Bench, values: dict[Site, Tensor], stack: str, written: Site | None
+) -> dict[Site, float]:
     """For each layer of a stack whose parts are known, how far the stream is from their sum."""
     gaps = {}
     for name, layer in bench.layers:
@@ -350,14 +371,26 @@ def sums(bench: Bench) -> Finding:
 
 def output_projections(bench: Bench) -> Finding:
     """Zeroing z of a head equals zeroing its rows of W_O."""
-    able = [(name, layer) for name, layer in bench.layers if layer.output_projection is not None and "z" in layer.places]
+    able = [
+        (name, layer)
+        for name, layer in bench.layers
+        if layer.output_projection is not None and "z" in layer.places
+    ]
     able = [(name, layer) for name, layer in able if _plain_weight(layer)]
     if not able:
         return Finding("output_projections", skipped="no layer has a plain matrix that takes z to the stream")
     allowed = bench.tolerance * 20
-    faults = _tries([Site("z", layer.index, stack=name) for name, layer in able], lambda s: _projection_gap(bench, s), allowed)
-    worst = max(faults.values(), default=0.0) or _projection_gap(bench, [Site("z", layer.index, stack=n) for n, layer in able])
-    reasons = {s: f"zeroing a head is not zeroing its rows of W_O (off by {g:.1e})" for s, g in faults.items()}
+    faults = _tries(
+        [Site("z", layer.index, stack=name) for name, layer in able],
+        lambda s: _projection_gap(bench, s),
+        allowed,
+    )
+    worst = max(faults.values(), default=0.0) or _projection_gap(
+        bench, [Site("z", layer.index, stack=n) for n, layer in able]
+    )
+    reasons = {
+        s: f"zeroing a head is not zeroing its rows of W_O (off by {g:.1e})" for s, g in faults.items()
+    }
     return Finding("output_projections", worst, allowed, len(able), reasons)
 
 
@@ -373,7 +406,9 @@ def _projection_gap(bench: Bench, sites: Sequence[Site]) -> float:
     edits = []
     for name, layer in bench.layers:
         site = Site("z", layer.index, stack=name)
-        if site not in sites and layer.output_projection not in {anatomy.layer(s).output_projection for s in sites}:
+        if site not in sites and layer.output_projection not in {
+            anatomy.layer(s).output_projection for s in sites
+        }:
             continue
         if "z" not in layer.places or layer.output_projection is None:
             continue
@@ -382,7 +417,11 @@ def _projection_gap(bench: Bench, sites: Sequence[Site]) -> float:
     zeroed = bench.run((), edits)[0]
     with contextlib.ExitStack() as stack:
         for module, head in modules.items():
-            stack.enter_context(_without_head(module, head, next(la for _, la in bench.layers if la.output_projection is module)))
+            stack.enter_context(
+                _without_head(
+                    module, head, next(la for _, la in bench.layers if la.output_projection is module)
+                )
+            )
         cut = bench.output()
     return difference(zeroed, cut)
 
@@ -421,7 +460,9 @@ def patterns(bench: Bench) -> Finding:
         tried, worst = tried + 1, max(worst, gap)
         if not gap <= allowed:
             for kind in ("scores", "pattern"):
-                faults[Site(kind, site.layer, stack=site.stack)] = f"rows of the pattern are no softmax (off by {gap:.1e})"
+                faults[Site(kind, site.layer, stack=site.stack)] = (
+                    f"rows of the pattern are no softmax (off by {gap:.1e})"
+                )
     if not tried:
         return Finding("patterns", skipped="no layer serves patterns")
     return Finding("patterns", worst, allowed, tried, faults)
@@ -429,7 +470,11 @@ def patterns(bench: Bench) -> Finding:
 
 def shared_keys(bench: Bench) -> Finding:
     """Keys and values for each query head are those of its key/value head."""
-    pairs = [(s, Site(f"{s.kind}_per_query_head", s.layer, stack=s.stack)) for s in bench.sites if s.kind in ("k", "v")]
+    pairs = [
+        (s, Site(f"{s.kind}_per_query_head", s.layer, stack=s.stack))
+        for s in bench.sites
+        if s.kind in ("k", "v")
+    ]
     pairs = [(own, wide) for own, wide in pairs if wide in bench.sites]
     if not pairs:
         return Finding("shared_keys", skipped="no layer serves keys for each query head")
@@ -473,7 +518,12 @@ class _Deliberate(Exception):
 
 def _state(hf: nn.Module) -> list[Any]:
     modules = [
-        (len(m._forward_hooks), len(m._forward_pre_hooks), "forward" in m.__dict__, getattr(m, "num_key_value_groups", None))
+        (
+            len(m._forward_hooks),
+            len(m._forward_pre_hooks),
+            "forward" in m.__dict__,
+            getattr(m, "num_key_value_groups", None),
+        )
         for m in hf.modules()
     ]
     return [modules, [p.requires_grad for p in hf.parameters()], hf.training]

@@ -79,7 +79,7 @@ def fill(layer: Layer, trace: Trace, tolerance: float, anatomy: Anatomy) -> Laye
         layer.refused.update({kind: reason for kind in _all_kinds() if kind not in layer.places})
         if trace.runs == 0:
             layer.places.clear()
-            layer.refused.update({kind: reason for kind in _all_kinds()})
+            layer.refused.update(dict.fromkeys(_all_kinds(), reason))
         else:
             layer.refused.update(dict.fromkeys(("resid_pre", "resid_post"), reason))
             layer.places.clear()
@@ -116,7 +116,9 @@ def _all_kinds() -> tuple[str, ...]:
     return tuple(kind for kind, (part, _) in KINDS.items() if part != "ends")
 
 
-def _missing(kind: str, layer: Layer, attention: Step | None, mlp: Step | None, steps: list[Step] | None) -> str:
+def _missing(
+    kind: str, layer: Layer, attention: Step | None, mlp: Step | None, steps: list[Step] | None
+) -> str:
     if kind in ("router", "expert_out"):
         return "the layer has no mixture of experts"
     if kind in ("q_pre_rope", "k_pre_rope"):
@@ -153,7 +155,9 @@ def _attention(layer: Layer, trace: Trace, calls: list[Call]) -> Layer | None:
     _tapped(cross, seen[1])
     for kind in _all_kinds():
         if kind not in cross.places:
-            cross.refused.setdefault(kind, "of cross-attention, only its heads and its contribution are served")
+            cross.refused.setdefault(
+                kind, "of cross-attention, only its heads and its contribution are served"
+            )
     return cross
 
 
@@ -165,7 +169,9 @@ def _tapped(layer: Layer, call: probe.AttentionCall) -> None:
         layer.places[kind] = Place(call.module, "", "attention")
     if call.z.dim() != 4 or call.z.shape[2] != call.q.shape[2]:
         layer.places.pop("z")
-        layer.refused["z"] = f"the attention call returns {tuple(call.z.shape)}, not one z for each of its heads"
+        layer.refused["z"] = (
+            f"the attention call returns {tuple(call.z.shape)}, not one z for each of its heads"
+        )
     if call.v.shape[1] != call.q.shape[1] or call.k.shape[1] != call.q.shape[1]:
         return
     if not hasattr(call.module, "num_key_value_groups") and layer.n_heads != layer.n_kv_heads:
@@ -176,7 +182,9 @@ def _tapped(layer: Layer, call: probe.AttentionCall) -> None:
 
 def _attention_outside_registry(layer: Layer, trace: Trace, calls: list[Call]) -> None:
     """Attention that does not use the registry: its softmax can be seen, and its z before the output projection."""
-    named = [c for c in calls if re.search(r"attention|attn", type(c.module).__name__, re.I) and not c.is_leaf]
+    named = [
+        c for c in calls if re.search(r"attention|attn", type(c.module).__name__, re.I) and not c.is_leaf
+    ]
     if not named:
         return
     core = max(named, key=lambda c: c.path.count("."))
@@ -187,13 +195,17 @@ def _attention_outside_registry(layer: Layer, trace: Trace, calls: list[Call]) -
         layer.refused[kind] = "this architecture does not use transformers' attention registry"
 
 
-def _named_steps(layer: Layer, trace: Trace, steps: list[Step]) -> tuple[Step | None, Step | None, Step | None]:
+def _named_steps(
+    layer: Layer, trace: Trace, steps: list[Step]
+) -> tuple[Step | None, Step | None, Step | None]:
     """Which step is attention (or another token mixer), which cross-attention, which the MLP."""
     times = sorted({call.module: call.order for call in reversed(trace.attention)}.values())
     if times and steps[0].parallel and len(steps) == 2:
         inside = _child_of(layer, layer.attention)
         by_path = [s for s in steps if s.call.path.split(".")[0] == inside]
-        attention = by_path[0] if len(by_path) == 1 else min(steps, key=lambda s: abs(s.call.order - times[0]))
+        attention = (
+            by_path[0] if len(by_path) == 1 else min(steps, key=lambda s: abs(s.call.order - times[0]))
+        )
         return attention, None, next(s for s in steps if s is not attention)
     if times:
         after = [s for s in steps if s.call.order > times[0]]
@@ -218,7 +230,9 @@ def _child_of(layer: Layer, module: nn.Module | None) -> str:
     return ""
 
 
-def _stream(layer: Layer, steps: list[Step], attention: Step | None, mlp: Step | None, calls: list[Call]) -> None:
+def _stream(
+    layer: Layer, steps: list[Step], attention: Step | None, mlp: Step | None, calls: list[Call]
+) -> None:
     for name, step in (("attn_contrib", attention), ("mlp_contrib", mlp)):
         if step is not None:
             layer.places[name] = Place(step.call.module, step.call.path, "out", step.index, step.scale)
@@ -245,7 +259,9 @@ def _stream(layer: Layer, steps: list[Step], attention: Step | None, mlp: Step |
 # --- branches ----------------------------------------------------------------------------------------------------
 
 
-def _branch(layer: Layer, name: str, step: Step | None, calls: list[Call], trace: Trace, tolerance: float) -> None:
+def _branch(
+    layer: Layer, name: str, step: Step | None, calls: list[Call], trace: Trace, tolerance: float
+) -> None:
     """`*_out`, what the branch's module returns, and `*_in`, what it takes."""
     if step is None:
         return
@@ -259,9 +275,14 @@ def _branch(layer: Layer, name: str, step: Step | None, calls: list[Call], trace
     if outer is not None and not outer.is_leaf and outer.inp is not None and outer.inp.numel() == numel:
         taker = outer
     elif name == "attn" and layer.core is not None:
-        taker = next((c for c in calls if c.module is layer.core and c.inp is not None and c.inp.numel() == numel), None)
+        taker = next(
+            (c for c in calls if c.module is layer.core and c.inp is not None and c.inp.numel() == numel),
+            None,
+        )
     if taker is None:
-        since = max((c.order for c in calls if c.order < producer.order and _ends_before(c, step, calls)), default=-1)
+        since = max(
+            (c.order for c in calls if c.order < producer.order and _ends_before(c, step, calls)), default=-1
+        )
         takers = [c for c in calls if since < c.order <= producer.order and c.is_leaf and c.has_matrix]
         takers = [c for c in takers if c.inp is not None and c.inp.numel() == numel]
         same_input = [c for c in takers if probe.same(c.inp, takers[0].inp, 0)] if takers else []  # type: ignore[arg-type]
@@ -284,7 +305,10 @@ def _producer(step: Step, calls: list[Call]) -> tuple[Call, int | None]:
         if call.has_matrix or call.inp is None:
             break
         earlier = [
-            (c, i) for c in calls for i, t in c.outs if c.order < call.order and probe.same(t, call.inp, 0) and c is not call
+            (c, i)
+            for c in calls
+            for i, t in c.outs
+            if c.order < call.order and probe.same(t, call.inp, 0) and c is not call
         ]
         if not earlier:
             break
@@ -298,9 +322,13 @@ def _mlp_inside(layer: Layer, step: Step | None, calls: list[Call], trace: Trace
         return
     producer, index = _producer(step, calls)
     value = next(t for i, t in producer.outs if i == index)
-    down = [c for c in calls if c.is_leaf and c.has_matrix and any(probe.same(t, value, 0) for _, t in c.outs)]
+    down = [
+        c for c in calls if c.is_leaf and c.has_matrix and any(probe.same(t, value, 0) for _, t in c.outs)
+    ]
     if len(down) != 1 or down[0].inp is None or down[0].inp.dim() != 3:
-        layer.refused.update(dict.fromkeys(("mlp_pre", "mlp_act"), "no one projection gives the MLP's output"))
+        layer.refused.update(
+            dict.fromkeys(("mlp_pre", "mlp_act"), "no one projection gives the MLP's output")
+        )
         return
     neurons = down[0].inp
     layer.d_mlp = int(neurons.shape[-1])
@@ -319,7 +347,9 @@ def _mlp_inside(layer: Layer, step: Step | None, calls: list[Call], trace: Trace
     if len(activations) == 1:
         layer.places["mlp_pre"] = Place(activations[0].module, activations[0].path, "in")
         return
-    wide = [c for c in before if c.is_leaf and c.has_matrix and c.outs and c.outs[0][1].shape == neurons.shape]
+    wide = [
+        c for c in before if c.is_leaf and c.has_matrix and c.outs and c.outs[0][1].shape == neurons.shape
+    ]
     gate = [c for c in wide if re.search(r"gate|w1$", c.path)] or wide[:1]
     if gate and (not prefix or gate[0].path.startswith(prefix.split(".")[0]) or len(wide) == 1):
         layer.places["mlp_pre"] = Place(gate[0].module, gate[0].path, "out", gate[0].outs[0][0])
@@ -359,7 +389,9 @@ def _experts(layer: Layer, trace: Trace, calls: list[Call], step: Step | None, a
         call, index = routers[0]
         # A router that is more than a linear module picks its experts inside: its logits are seen as they arise.
         plain = isinstance(call.module, nn.Linear)
-        layer.places["router"] = Place(call.module, call.path, "out" if plain else "linear", index if plain else None)
+        layer.places["router"] = Place(
+            call.module, call.path, "out" if plain else "linear", index if plain else None
+        )
     else:
         layer.refused["router"] = "no module gives one logit for each expert"
     if trace.experts:
@@ -385,13 +417,23 @@ def _output_projection(layer: Layer, trace: Trace, calls: list[Call], anatomy: A
         return
     out = layer.places["attn_out"].module
     heads = next(
-        (n for name in ("num_attention_heads", "n_head", "n_heads", "num_heads") if (n := getattr(anatomy.text_config, name, 0))),
+        (
+            n
+            for name in ("num_attention_heads", "n_head", "n_heads", "num_heads")
+            if (n := getattr(anatomy.text_config, name, 0))
+        ),
         0,
     )
     out_calls = [c for c in calls if c.module is out and c.outs]
     value = out_calls[0].outs[layer.places["attn_out"].index or 0][1] if out_calls else None
     found = [c for c in leaves if value is not None and any(probe.same(t, value, 0) for _, t in c.outs)]
-    if not found or not heads or found[0].inp is None or found[0].inp.shape[-1] % heads or found[0].inp.dim() != 3:
+    if (
+        not found
+        or not heads
+        or found[0].inp is None
+        or found[0].inp.shape[-1] % heads
+        or found[0].inp.dim() != 3
+    ):
         layer.refused["z"] = "no output projection takes the heads' outputs side by side"
         return
     layer.n_heads = layer.n_kv_heads = int(heads)
@@ -423,7 +465,9 @@ def _unrotated(rotated: Tensor, before: list[Call]) -> Place | None:
                 return _unless_equal(out, rotated, Place(call.module, call.path, "out", index, heads=heads))
             if out.shape == (1, heads, length, width) and torch.equal(out[0, :, 0], first):
                 value = out.transpose(1, 2)
-                return _unless_equal(value, rotated, Place(call.module, call.path, "out", index, head_first=True))
+                return _unless_equal(
+                    value, rotated, Place(call.module, call.path, "out", index, head_first=True)
+                )
             if out.dim() == 3 and out.shape[1] == length and out.shape[-1] >= heads * width:
                 columns = _columns(first, out[0, 0])
                 if columns is not None:

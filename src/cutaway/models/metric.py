@@ -1,11 +1,11 @@
 """How good is an answer? Metrics of a task as data: which logits they need, and one number for each prompt.
 
-    logit_difference         mean logit of the answers minus mean logit of the wrong answers
-    probability_difference   probability of the answers minus that of the wrong answers [@hanna2023]
-    log_probability          log of the answers' probability
-    kl                       Kullback-Leibler divergence from a reference run to this one, in nats
-    rank                     how many tokens have a larger logit than the best answer (0: it is the prediction)
-    accuracy                 1 where the best answer beats every wrong answer (or every token, without wrong answers)
+logit_difference         mean logit of the answers minus mean logit of the wrong answers
+probability_difference   probability of the answers minus that of the wrong answers [@hanna2023]
+log_probability          log of the answers' probability
+kl                       Kullback-Leibler divergence from a reference run to this one, in nats
+rank                     how many tokens have a larger logit than the best answer (0: it is the prediction)
+accuracy                 1 where the best answer beats every wrong answer (or every token, without wrong answers)
 """
 
 from __future__ import annotations
@@ -46,12 +46,20 @@ class Metric:
         if self.name not in METRICS:
             raise TaskError(f"{self.name!r} is not a metric:", nearest(self.name, METRICS))
         if self.name == "kl" and self.reference is None:
-            raise TaskError("kl compares with a reference run.", "", "Use metric.against(logits of the reference).")
-        if self.name != "kl" and not all(self.answers):
-            raise TaskError(f"{self.name} needs an answer for each prompt.", "", "Give answers=[...] with the task.")
-        if self.name in ("logit_difference", "probability_difference") and not (self.wrong and all(self.wrong)):
             raise TaskError(
-                f"{self.name} needs a wrong answer for each prompt.", "", "Give wrong=[...], or use metric log_probability."
+                "kl compares with a reference run.", "", "Use metric.against(logits of the reference)."
+            )
+        if self.name != "kl" and not all(self.answers):
+            raise TaskError(
+                f"{self.name} needs an answer for each prompt.", "", "Give answers=[...] with the task."
+            )
+        if self.name in ("logit_difference", "probability_difference") and not (
+            self.wrong and all(self.wrong)
+        ):
+            raise TaskError(
+                f"{self.name} needs a wrong answer for each prompt.",
+                "",
+                "Give wrong=[...], or use metric log_probability.",
             )
 
     @property
@@ -78,7 +86,9 @@ class Metric:
             assert self.reference is not None
             reference = self.reference.to(logits.device)[list(rows)]
             return (reference.exp() * (reference - logits.float().log_softmax(-1))).sum(-1)
-        return torch.stack([self._one(logits[i], self.answers[row], self._wrong(row)) for i, row in enumerate(rows)])
+        return torch.stack(
+            [self._one(logits[i], self.answers[row], self._wrong(row)) for i, row in enumerate(rows)]
+        )
 
     def of_tokens(self, logits: Tensor, rows: Sequence[int]) -> Tensor:
         """The metric from the logits of `self.tokens` alone [row, token] (only where `needs_vocabulary` is False)."""
@@ -120,16 +130,26 @@ def metric_of(encoded: EncodedTask, name: str | None = None) -> Metric:
     """
     chosen = name or encoded.task.metric
     if chosen == "kl":
-        raise TaskError("kl compares with a reference run.", "", "Use metric_of(task, 'accuracy').against(logits).")
-    if name is None and chosen in ("logit_difference", "probability_difference") and not any(encoded.wrong_ids):
+        raise TaskError(
+            "kl compares with a reference run.", "", "Use metric_of(task, 'accuracy').against(logits)."
+        )
+    if (
+        name is None
+        and chosen in ("logit_difference", "probability_difference")
+        and not any(encoded.wrong_ids)
+    ):
         chosen = "log_probability"
-    return Metric(chosen, tuple(encoded.answer_ids), tuple(encoded.wrong_ids) if any(encoded.wrong_ids) else ())
+    return Metric(
+        chosen, tuple(encoded.answer_ids), tuple(encoded.wrong_ids) if any(encoded.wrong_ids) else ()
+    )
 
 
 def as_metric(metric: Any, encoded: Any) -> Any:
     """A metric from what a user gave: nothing (the task's own), a name, a `Metric`, or a function."""
     if metric is None or isinstance(metric, str):
         if not hasattr(encoded, "answer_ids"):
-            raise TaskError("Prompts alone have no metric.", "", "Give a task with answers, or metric=function of logits.")
+            raise TaskError(
+                "Prompts alone have no metric.", "", "Give a task with answers, or metric=function of logits."
+            )
         return metric_of(encoded, metric)
     return metric

@@ -94,7 +94,11 @@ class Model:
         ids = plain_ids(self.tokenizer, [text])[0]
         if len(ids) != 1:
             parts = " + ".join(repr(part) for part in self.token_strings(ids)) or "nothing"
-            raise TaskError(f"{text!r} is {len(ids)} tokens here ({parts}).", "", "Name a text that is one token; a leading space often decides it.")
+            raise TaskError(
+                f"{text!r} is {len(ids)} tokens here ({parts}).",
+                "",
+                "Name a text that is one token; a leading space often decides it.",
+            )
         return ids[0]
 
     # --- running -------------------------------------------------------------------------------------------------
@@ -181,9 +185,13 @@ class Model:
         """Change one site after another and measure each; see `cutaway.models.sweep.sweep`."""
         from cutaway.models.sweep import sweep
 
-        return sweep(self, task, over, edit=edit, direction=direction, metric=metric, batch=batch, strict=strict)
+        return sweep(
+            self, task, over, edit=edit, direction=direction, metric=metric, batch=batch, strict=strict
+        )
 
-    def generate(self, prompts: Prompts, *, edit: Edit | Sequence[Edit] | None = None, **options: Any) -> Generation:
+    def generate(
+        self, prompts: Prompts, *, edit: Edit | Sequence[Edit] | None = None, **options: Any
+    ) -> Generation:
         """Write on, with edits active at every step; see `cutaway.models.generate.generate`."""
         from cutaway.models.generate import generate
 
@@ -197,7 +205,11 @@ class Model:
 
     @contextlib.contextmanager
     def editing(
-        self, edit: Edit | Sequence[Edit], *, prompts: Prompts | None = None, lengths: Sequence[int] | None = None
+        self,
+        edit: Edit | Sequence[Edit],
+        *,
+        prompts: Prompts | None = None,
+        lengths: Sequence[int] | None = None,
     ) -> Iterator[Model]:
         """Keep edits active for a `with` block, in which `model.hf(...)` is called as ever (also compiled).
 
@@ -311,11 +323,15 @@ class Model:
                 found[one.at(None) if one.position == Span() else one] = None
         return tuple(found)
 
-    def _resolve(self, edits: Sequence[Edit], encoded: Encoded | None, decoder: Prompts | None = None) -> tuple[Edit, ...]:
+    def _resolve(
+        self, edits: Sequence[Edit], encoded: Encoded | None, decoder: Prompts | None = None
+    ) -> tuple[Edit, ...]:
         def reference(sites: tuple[Site, ...]) -> Mapping[Site, Tensor]:
             if encoded is None:
                 raise PlanError(
-                    "A mean or resampled value needs prompts to take it from.", "", "Give prompts= or a reference= run."
+                    "A mean or resampled value needs prompts to take it from.",
+                    "",
+                    "Give prompts= or a reference= run.",
                 )
             return self.run(encoded, read=sites, logits="none", decoder=decoder)
 
@@ -324,7 +340,9 @@ class Model:
     def _decoder_prompts(self, decoder: Prompts | None, n: int) -> Encoded | None:
         if not self.anatomy.is_encoder_decoder:
             if decoder is not None:
-                raise PlanError(f"{self.name} has no decoder beside its main stack.", "", "Leave decoder= out.")
+                raise PlanError(
+                    f"{self.name} has no decoder beside its main stack.", "", "Leave decoder= out."
+                )
             return None
         if decoder is not None:
             encoded = encode(decoder, self.tokenizer)
@@ -338,9 +356,13 @@ class Model:
         longest = max(encoded.lengths)
         if isinstance(limit, int) and longest > limit > 0:
             raise TaskError(
-                f"A prompt has {longest} tokens.", f"{self.name} takes {limit} at most.", "Shorten the prompt."
+                f"A prompt has {longest} tokens.",
+                f"{self.name} takes {limit} at most.",
+                "Shorten the prompt.",
             )
         size = self.anatomy.vocab_size
         largest = max(max(ids) for ids in encoded.ids)
         if largest >= size or min(min(ids) for ids in encoded.ids) < 0:
-            raise SiteError(f"Token id {largest} does not exist.", f"{self.name} has {size} tokens, 0 to {size - 1}.")
+            raise SiteError(
+                f"Token id {largest} does not exist.", f"{self.name} has {size} tokens, 0 to {size - 1}."
+            )

@@ -49,7 +49,12 @@ class TargetGradients:
 
 
 def scores_of_targets(
-    model: Model, ids: Sequence[Sequence[int]], positions: Sequence[int], score: Score, *, embeddings: Tensor | None = None
+    model: Model,
+    ids: Sequence[Sequence[int]],
+    positions: Sequence[int],
+    score: Score,
+    *,
+    embeddings: Tensor | None = None,
 ) -> Tensor:
     """Scores [row, target] from one forward pass; the arguments are those of `gradients_of_targets`."""
     with torch.no_grad():
@@ -110,7 +115,12 @@ class _Cut:
 
 
 def _forward(
-    model: Model, ids: Sequence[Sequence[int]], positions: Sequence[int], embeddings: Tensor | None, *, grad: bool
+    model: Model,
+    ids: Sequence[Sequence[int]],
+    positions: Sequence[int],
+    embeddings: Tensor | None,
+    *,
+    grad: bool,
 ) -> tuple[Tensor, _Cut]:
     """One pass; the embeddings as a leaf (where gradients are wanted) and the cut."""
     length = len(ids[0])
@@ -149,7 +159,8 @@ def _refuse(model: Model, ids: Sequence[Sequence[int]], positions: Sequence[int]
     lengths = {len(row) for row in ids}
     if len(lengths) != 1:
         raise PlanError(
-            f"The rows have {' and '.join(map(str, sorted(lengths)))} tokens.", "Rows of one call are equally long."
+            f"The rows have {' and '.join(map(str, sorted(lengths)))} tokens.",
+            "Rows of one call are equally long.",
         )
     (length,) = lengths
     outside = [position for position in positions if not 0 <= position < length]

@@ -82,24 +82,47 @@ def plan(
     size = forward._rows_at_once(model.hf, model.anatomy, request, batch)
     batches = -(-rows // size)
     tokens = sum(encoded.lengths) * scales
-    kept = {"all": tokens, "last": rows, "none": 0}[logits if not (stop is None and logits == "none" and metric) else "last"]
-    steps = [f"encode {len(encoded.ids)} prompts of {_range(encoded.lengths)} tokens, {rows} rows in batches of {min(size, rows)}"]
+    kept = {"all": tokens, "last": rows, "none": 0}[
+        logits if not (stop is None and logits == "none" and metric) else "last"
+    ]
+    steps = [
+        f"encode {len(encoded.ids)} prompts of {_range(encoded.lengths)} tokens, {rows} rows in batches of {min(size, rows)}"
+    ]
     steps += [f"edit {one}" for one in edits_of(edit)]
     if reads:
         steps.append(f"read {_listed(reads)}")
     eager = {s.layer for s in reads if s.kind in ("scores", "pattern")}
     if eager and model.attention_implementation != "eager":
-        steps.append(f"for scores and patterns, also run the eager attention function in {len(eager)} layers (z stays as it is)")
+        steps.append(
+            f"for scores and patterns, also run the eager attention function in {len(eager)} layers (z stays as it is)"
+        )
     written = {e.site.layer for e in edits if e.site.kind in ("scores", "pattern")}
     if written and model.attention_implementation != "eager":
-        steps.append("layers whose scores or pattern are written run eager attention: last bits differ from the plain run")
-    steps.append(f"stop after layer {stop} of {n_layers}" if stop is not None and stop + 1 < n_layers else f"run all {n_layers} layers")
-    steps.append({"all": "unembed every position", "last": "unembed the last position", "none": "unembed nothing"}[logits])
+        steps.append(
+            "layers whose scores or pattern are written run eager attention: last bits differ from the plain run"
+        )
+    steps.append(
+        f"stop after layer {stop} of {n_layers}"
+        if stop is not None and stop + 1 < n_layers
+        else f"run all {n_layers} layers"
+    )
+    steps.append(
+        {"all": "unembed every position", "last": "unembed the last position", "none": "unembed nothing"}[
+            logits
+        ]
+    )
     if grads:
         steps.append(f"differentiate the metric at {_listed(grads)}, no gradient of any weight")
     peak = forward.bytes_per_row(model.hf, model.anatomy, request, max(encoded.lengths)) * min(size, rows)
     plain = sum(encoded.lengths) * scales * n_layers
-    return Plan(tuple(steps), rows, batches, (tokens * layers, plain), (kept * model.anatomy.vocab_size, tokens * model.anatomy.vocab_size), peak)
+    return Plan(
+        tuple(steps),
+        rows,
+        batches,
+        (tokens * layers, plain),
+        (kept * model.anatomy.vocab_size, tokens * model.anatomy.vocab_size),
+        peak,
+    )
 
 
 def _plan_sweep(model: Model, task: Any, over: Any, strict: bool, direction: str) -> Plan:
@@ -131,9 +154,12 @@ def _plan_sweep(model: Model, task: Any, over: Any, strict: bool, direction: str
             below = site.layer + (site.kind == "resid_post") if tier != "full" else 0
             ours += (n_layers - below) * (len(ids) - start)
         ours += n_layers * len(ids) * (2 if other is not None else 1)
-    at_once = memory.rows_at_once(max(base.lengths) * model.anatomy.d_model * 160, max(base.lengths), forward.input_device(model.hf))
+    at_once = memory.rows_at_once(
+        max(base.lengths) * model.anatomy.d_model * 160, max(base.lengths), forward.input_device(model.hf)
+    )
     steps = [
-        f"record the base run of {len(base.ids)} prompts" + (" and the run that values come from" if other is not None else ""),
+        f"record the base run of {len(base.ids)} prompts"
+        + (" and the run that values come from" if other is not None else ""),
         f"{run:,} of {run + skipped:,} cells are run; {skipped:,} lie before the first token that differs and equal the base",
         {
             "suffix": "rows resume from their layer and position with the base run's keys and values, in a growing batch",
@@ -144,10 +170,17 @@ def _plan_sweep(model: Model, task: Any, over: Any, strict: bool, direction: str
         "unembed the last position for the metric's tokens only",
     ]
     passes = run if strict else max(len(starts), -(-run // at_once))
-    return Plan(tuple(steps), run, passes, (ours, plain), (2 * run, run * vocabulary * max(base.lengths)), at_once * max(base.lengths) * model.anatomy.d_model * 160)
+    return Plan(
+        tuple(steps),
+        run,
+        passes,
+        (ours, plain),
+        (2 * run, run * vocabulary * max(base.lengths)),
+        at_once * max(base.lengths) * model.anatomy.d_model * 160,
+    )
 
 
-def _index(site: Site, length: int) -> int | None | bool:
+def _index(site: Site, length: int) -> int | bool | None:
     if isinstance(site.position, int):
         return site.position % length if -length <= site.position < length else False
     return None
@@ -164,5 +197,3 @@ def _range(numbers: list[int]) -> str:
 def _listed(sites: tuple[Site, ...]) -> str:
     shown = ", ".join(str(s) for s in sites[:4])
     return shown + (f" and {len(sites) - 4} more sites" if len(sites) > 4 else "")
-
-

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 
 from cutaway.models import taps
 
-MLP_NAME = re.compile(r"mlp|ffn|feed_forward|feedforward|moe|expert|\bff\b|fc\d|intermediate|block_sparse", re.I)
+MLP_NAME = re.compile(
+    r"mlp|ffn|feed_forward|feedforward|moe|expert|\bff\b|fc\d|intermediate|block_sparse", re.I
+)
 
 
 @dataclass
@@ -91,7 +93,9 @@ class Step:
 
 
 def _is_quantised(module: nn.Module) -> bool:
-    return any("quant" in type(m).__module__ or "bitsandbytes" in type(m).__module__ for m in module.modules())
+    return any(
+        "quant" in type(m).__module__ or "bitsandbytes" in type(m).__module__ for m in module.modules()
+    )
 
 
 def tensors_of(output: Any) -> list[tuple[int | None, Tensor]]:
@@ -156,7 +160,9 @@ def _attention_watched(owner: dict[nn.Module, Trace], clock: Iterator[int], keep
         def v(x: Tensor, seen: dict[str, Tensor] = seen) -> None:
             seen["v"] = x
 
-        def z(x: Tensor, seen: dict[str, Tensor] = seen, trace: Trace = trace, module: nn.Module = module) -> None:
+        def z(
+            x: Tensor, seen: dict[str, Tensor] = seen, trace: Trace = trace, module: nn.Module = module
+        ) -> None:
             parts = {name: keep(t) for name, t in {**seen, "z": x}.items()}
             trace.attention.append(AttentionCall(module, next(clock), **parts))
 
@@ -200,7 +206,12 @@ def steps_of(trace: Trace, tolerance: float) -> list[Step] | None:
         return None
     calls = sorted((c for c in trace.calls if c.inp is not None or c.outs), key=lambda c: c.order)
     numel = trace.inp.numel()
-    values = [(c, i, t) for c in calls for i, t in c.outs if t.numel() == numel and t.shape[-1] == trace.inp.shape[-1]]
+    values = [
+        (c, i, t)
+        for c in calls
+        for i, t in c.outs
+        if t.numel() == numel and t.shape[-1] == trace.inp.shape[-1]
+    ]
     leaf_outs = [t for c, _, t in values if c.is_leaf]
     sums: list[tuple[Tensor, Call]] = []
     for call in calls:
@@ -227,10 +238,14 @@ def _search(
         return None
     # The goal itself, the input of a norm that gives the goal (post-norm), then the sums in between.
     ends: list[tuple[Tensor, Call | None, bool]] = [(goal, None, True)]
-    ends += [(c.inp, c, True) for c in calls if c.inp is not None and _normalises(c) and _gives(c, goal, tolerance)]
+    ends += [
+        (c.inp, c, True) for c in calls if c.inp is not None and _normalises(c) and _gives(c, goal, tolerance)
+    ]
     for total, call in sums:
         ends.append((total, None, False))
-        ends += [(total, c, False) for c in calls if c.inp is not None and _normalises(c) and same(c.inp, total, 0)]
+        ends += [
+            (total, c, False) for c in calls if c.inp is not None and _normalises(c) and same(c.inp, total, 0)
+        ]
     for target, norm, done in ends:
         step = _one_step(base, target, norm, since, values, tolerance)
         if step is None:
@@ -249,7 +264,12 @@ def _gives(call: Call, value: Tensor, tolerance: float) -> bool:
 
 
 def _normalises(call: Call) -> bool:
-    return call.is_leaf and bool(call.outs) and not call.has_matrix and "norm" in type(call.module).__name__.lower()
+    return (
+        call.is_leaf
+        and bool(call.outs)
+        and not call.has_matrix
+        and "norm" in type(call.module).__name__.lower()
+    )
 
 
 def _one_step(

@@ -49,7 +49,9 @@ class Clock:
     def columns(self, position: int | str, size: int, start: int) -> list[int | None]:
         """For each row, where in a tensor of `size` positions that starts at `start` a position stands."""
         if isinstance(position, int) and position >= 0 and self.pads is not None:
-            where = [position] * len(self.lengths)  # text that is being written has positions beyond its prompt
+            where = [position] * len(
+                self.lengths
+            )  # text that is being written has positions beyond its prompt
         else:
             where = token_positions(position, self.lengths, self.named)
         pads = self.pads or [0] * len(where)
@@ -170,10 +172,10 @@ class Program:
             stack, kind, layer = key
             site = Site(kind, layer, stack=stack)
             place = self.anatomy.place(site)
-            edits, reads, _ = self.by_key[key]
+            edits, reads, grads = self.by_key[key]
             if place.side == "attention":
                 attention.setdefault(place.module, {})[kind] = self._plain(key)
-                if kind in ("scores", "pattern") and edits:
+                if kind in ("scores", "pattern") and (edits or grads):
                     writes.add(place.module)
             elif place.side == "softmax":
                 softmaxes.setdefault(place.module, {})[kind] = self._plain(key)
@@ -185,7 +187,7 @@ class Program:
                 continue  # `forward.py` edits and reads the logits once the pass has ended
             elif kind == "resid_mid" and edits and place.side == "in":
                 modules += self._write_mid(key, self.anatomy.layer(site))
-                if reads:
+                if reads or grads:
                     modules.append(taps.ModuleTap(place.module, "in", self._reader(key, place)))
             else:
                 modules.append(taps.ModuleTap(place.module, place.side, self._raw(key, place), place.index))
@@ -195,15 +197,19 @@ class Program:
         return modules, found, experts, inside
 
     def _plain(self, key: Key) -> taps.Visitor:
+        grads = self.by_key[key][2]
+
         def visitor(value: Tensor) -> Tensor | None:
             new = self.visit(key, value)
-            return None if new is value else new
+            # A value may be a view made for the visit: only what is handed back has a gradient.
+            return None if new is value and not grads else new
 
         return visitor
 
     def _raw(self, key: Key, place: Place) -> taps.Visitor:
         if place.is_plain and key[1] != "router":
             return self._plain(key)
+        grads = self.by_key[key][2]
 
         def visitor(raw: Tensor) -> Tensor | None:
             if raw.dim() == 2:  # all tokens of the batch in one row, as mixtures of experts have them
@@ -212,15 +218,23 @@ class Program:
                 return None if new is None else new.reshape(raw.shape)
             value = place.get(raw)
             new = self.visit(key, value)
+            if grads:
+                return place.put(raw, new)
             # Dividing by a multiplier rounds: what did not change must not be written.
-            return None if new is value or (not self.grad and torch.equal(new, value)) else place.put(raw, new)
+            return (
+                None if new is value or (not self.grad and torch.equal(new, value)) else place.put(raw, new)
+            )
 
         return visitor
 
     def _reader(self, key: Key, place: Place) -> taps.Visitor:
-        def visitor(raw: Tensor) -> None:
-            for site in self.by_key[key][1]:
-                self.values[site] = self._part(site, place.get(raw)).detach()
+        _, reads, grads = self.by_key[key]
+
+        def visitor(raw: Tensor) -> Tensor | None:
+            value = self._leaf(grads, place.get(raw)) if grads else place.get(raw)
+            for site in reads:
+                self.values[site] = self._part(site, value).detach()
+            return place.put(raw, value) if grads else None
 
         return visitor
 
@@ -251,9 +265,13 @@ class Program:
     def _expert_tap(self, key: Key, layer: Layer) -> Callable[..., Any]:
         edits, reads, grads = self.by_key[key]
         wanted = [entry.site if isinstance(entry, Edit) else entry for entry in (*edits, *reads, *grads)]
-        numbers = sorted({e for s in wanted for e in ([s.expert] if isinstance(s.expert, int) else range(layer.n_experts))})
+        numbers = sorted(
+            {e for s in wanted for e in ([s.expert] if isinstance(s.expert, int) else range(layer.n_experts))}
+        )
 
-        def tap(original: Any, module: nn.Module, hidden: Tensor, indices: Tensor, weights: Tensor, *rest: Any) -> Any:
+        def tap(
+            original: Any, module: nn.Module, hidden: Tensor, indices: Tensor, weights: Tensor, *rest: Any
+        ) -> Any:
             out = original(module, hidden, indices, weights, *rest)
             batch = len(self.clock.lengths)
             parts = hidden.new_zeros(layer.n_experts, *hidden.shape)
@@ -261,7 +279,9 @@ class Program:
                 mine = torch.where(indices == number, weights, torch.zeros_like(weights))
                 parts[number] = original(module, hidden, indices, mine, *rest)
             value = parts.reshape(layer.n_experts, batch, -1, hidden.shape[-1]).transpose(0, 1)
-            new = self.visit(key, value)
+            new = self.visit(key, value.clone() if grads else value)
+            if grads:
+                return out + (new - value).sum(dim=1).reshape(out.shape)
             if new is value:
                 return out
             change = (new - value).sum(dim=1).reshape(out.shape)
@@ -294,7 +314,9 @@ def index_of(site: Site, value: Tensor, clock: Clock, start: int) -> tuple[tuple
     elif isinstance(site.position, Span) and site.position != Span():
         size = value.shape[dims.index(where)]
         inside = [p for p in _span(site, clock, start + size) if start <= p < start + size]
-        index[dims.index(where)] = torch.tensor([p - start for p in inside], dtype=torch.long, device=value.device)
+        index[dims.index(where)] = torch.tensor(
+            [p - start for p in inside], dtype=torch.long, device=value.device
+        )
     for name, number in (("head", site.head), ("expert", site.expert), (dims[-1], site.unit)):
         if isinstance(number, int) and name in dims:
             index[dims.index(name)] = number
@@ -348,7 +370,9 @@ def new_value(edit: Edit, old: Tensor, clock: Clock, rows: list[int] | None) -> 
             new = edit.function(old)
             if new.shape != old.shape:
                 raise PlanError(
-                    f"The function of 'apply {edit.site}' returned {tuple(new.shape)}.", f"It got {tuple(old.shape)}", "and must return that shape."
+                    f"The function of 'apply {edit.site}' returned {tuple(new.shape)}.",
+                    f"It got {tuple(old.shape)}",
+                    "and must return that shape.",
                 )
             return new
     raise PlanError(f"The edit '{edit}' has not been resolved.")
@@ -358,8 +382,11 @@ def _given(edit: Edit, old: Tensor, clock: Clock, rows: list[int] | None) -> Ten
     assert edit.value is not None
     value = edit.value.to(old.device, old.dtype)
     prompts = 1 + max(clock.rows, default=-1)
-    if value.dim() == old.dim() and value.shape[0] not in (1,) and value.dim() > 1 or (
-        value.dim() == old.dim() == 1 and value.shape[0] > 1
+    if (
+        (value.dim() == old.dim()
+        and value.shape[0] not in (1,)
+        and value.dim() > 1)
+        or (value.dim() == old.dim() == 1 and value.shape[0] > 1)
     ):
         # One value for each prompt: rows of this pass take theirs.
         if value.shape[0] < prompts:
@@ -369,13 +396,20 @@ def _given(edit: Edit, old: Tensor, clock: Clock, rows: list[int] | None) -> Ten
             )
         chosen = [clock.rows[row] for row in (rows if rows is not None else range(len(clock.rows)))]
         value = value[torch.tensor(chosen, device=value.device)]
-    if value.dim() > 1 and value.dim() == old.dim() and value.shape[1] > old.shape[1] > 0 and "position" in edit.site.dims:
+    if (
+        value.dim() > 1
+        and value.dim() == old.dim()
+        and value.shape[1] > old.shape[1] > 0
+        and "position" in edit.site.dims
+    ):
         value = value[:, : old.shape[1]]  # padding of longer prompts elsewhere in the batch
     try:
         return value if torch.broadcast_shapes(value.shape, old.shape) == old.shape else value.expand_as(old)
     except RuntimeError as error:
         raise PlanError(
-            f"The values of '{edit}' have the shape {tuple(edit.value.shape)},", f"which does not fit {tuple(old.shape)}", f"({', '.join(edit.site.dims)})."
+            f"The values of '{edit}' have the shape {tuple(edit.value.shape)},",
+            f"which does not fit {tuple(old.shape)}",
+            f"({', '.join(edit.site.dims)}).",
         ) from error
 
 

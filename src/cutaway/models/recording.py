@@ -53,7 +53,13 @@ class Recording:
 
 
 def record(
-    model: Model, ids: Sequence[Sequence[int]], sites: Sequence[Site], *, streams: bool = True, cache: bool = True, strict: bool = False
+    model: Model,
+    ids: Sequence[Sequence[int]],
+    sites: Sequence[Site],
+    *,
+    streams: bool = True,
+    cache: bool = True,
+    strict: bool = False,
 ) -> Recording:
     """Run prompts of equal length once and keep what a resumed run needs."""
     hf, anatomy = model.hf, model.anatomy
@@ -107,7 +113,9 @@ def record(
     )
 
 
-def _keys_and_values(cache: Any, n_layers: int, length: int) -> tuple[list[Tensor] | None, list[Tensor] | None]:
+def _keys_and_values(
+    cache: Any, n_layers: int, length: int
+) -> tuple[list[Tensor] | None, list[Tensor] | None]:
     if cache is None or len(cache.layers) != n_layers:
         return None, None
     keys = [getattr(layer, "keys", None) for layer in cache.layers]

@@ -80,7 +80,9 @@ class Pass:
             self.by_layer.setdefault(job.layer, []).append(row)
         device = input_device(self.model.hf)
         self.prompts = torch.tensor([job.prompt for job in self.jobs], device=device)
-        self.alive = [sum(1 for job in self.jobs if job.layer <= layer) for layer in range(len(self.layers) + 1)]
+        self.alive = [
+            sum(1 for job in self.jobs if job.layer <= layer) for layer in range(len(self.layers) + 1)
+        ]
 
     def run(self) -> Tensor:
         """The metric of every job [job]."""
@@ -104,7 +106,9 @@ class Pass:
             inputs |= {"past_key_values": cache, "use_cache": True}
             if accepts(hf, "position_ids"):
                 length = self.base.length
-                inputs["position_ids"] = torch.arange(self.start, length, device=inputs["input_ids"].device)[None]
+                inputs["position_ids"] = torch.arange(self.start, length, device=inputs["input_ids"].device)[
+                    None
+                ]
         return inputs
 
     # --- taps ----------------------------------------------------------------------------------------------------
@@ -192,7 +196,9 @@ class Pass:
                 return None
             final = final[:, -1:]  # the only position that the metric reads
             if isinstance(metric, Metric) and not metric.needs_vocabulary and ends.exact:
-                found.append(metric.of_tokens(ends.of_final(final[:, 0], metric.tokens), metric.rows or self.rows))
+                found.append(
+                    metric.of_tokens(ends.of_final(final[:, 0], metric.tokens), metric.rows or self.rows)
+                )
                 raise taps.Stop
             return final
 
@@ -201,7 +207,10 @@ class Pass:
     # --- changes inside a layer ----------------------------------------------------------------------------------
 
     def _inner(self, layer: Layer, modules: list[Any], attention: dict[Any, Any], inside: list[Any]) -> None:
-        kinds = {self.jobs[row].site.kind for row in self.by_layer.get(layer.index, [])} - {"resid_pre", "resid_post"}
+        kinds = {self.jobs[row].site.kind for row in self.by_layer.get(layer.index, [])} - {
+            "resid_pre",
+            "resid_post",
+        }
         visitors: dict[str, taps.Visitor] = {}
         softmax: dict[str, taps.Visitor] = {}
         for kind in kinds:
@@ -330,7 +339,10 @@ def run_jobs(
             rows = [rows_of[job.prompt] for job in chunk]
             scored = metric.for_rows(rows) if isinstance(metric, Metric) else metric
             skips = tier != "full"
-            yield chunk, Pass(model, base, changed, start, grows, skips, scored, rows, whole_logits=strict).run()
+            yield (
+                chunk,
+                Pass(model, base, changed, start, grows, skips, scored, rows, whole_logits=strict).run(),
+            )
 
 
 def _in_order(asked: Sequence[Job], changed: Sequence[Job]) -> tuple[list[Job], list[Job]]:

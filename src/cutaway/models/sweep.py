@@ -75,7 +75,11 @@ class Sweep:
             name: list(dict.fromkeys(getattr(site, name) for site in self.cells))
             for name in ("kind", "layer", "head", "unit", "position")
         }
-        dims = [name for name, found in axes.items() if len(found) > 1 or (found[0] is not None and name not in ("kind",))]
+        dims = [
+            name
+            for name, found in axes.items()
+            if len(found) > 1 or (found[0] is not None and name not in ("kind",))
+        ]
         table = (self.values if values is None else values).float().cpu().numpy()
         shape = [len(self.values), *(len(axes[name]) for name in dims)]
         grid = np.full(shape, np.nan, dtype=np.float32)
@@ -114,7 +118,11 @@ def sweep(
     if direction not in ("denoise", "noise"):
         raise PlanError(f"direction is {direction!r}:", nearest(str(direction), ["denoise", "noise"]))
     if isinstance(edit, str) and edit not in ("patch", "zero", "mean"):
-        raise PlanError(f"edit is {edit!r}:", nearest(edit, ["patch", "zero", "mean"]), "Or give a function of (site, value).")
+        raise PlanError(
+            f"edit is {edit!r}:",
+            nearest(edit, ["patch", "zero", "mean"]),
+            "Or give a function of (site, value).",
+        )
     encoded = task.encode(model.tokenizer) if hasattr(task, "encode") and not isinstance(task, str) else task
     prompts = encode(encoded, model.tokenizer)
     other = _source_of(encoded, prompts) if edit == "patch" else None
@@ -142,8 +150,14 @@ def _cells(model: Model, over: str | Site | Sequence[str | Site], base: Encoded)
     found: dict[Site, None] = {}
     for site in parse_sites(over):
         if KINDS[site.kind][0] == "ends" or site.stack or site.kind in ("router", "expert_out"):
-            raise PlanError(f"'{site}' cannot be swept.", "A sweep goes over sites of the layers of the main stack.")
-        spread = site.expand(layers=10**6, positions=longest) if isinstance(site.position, Span) and site.layer is None else None
+            raise PlanError(
+                f"'{site}' cannot be swept.", "A sweep goes over sites of the layers of the main stack."
+            )
+        spread = (
+            site.expand(layers=10**6, positions=longest)
+            if isinstance(site.position, Span) and site.layer is None
+            else None
+        )
         for one in spread or model.anatomy.expand(site):
             if isinstance(one.position, Span):
                 found.update({one.at(p): None for p in one.position.indices(longest)})
@@ -196,7 +210,9 @@ class _Sweeping:
                 values[where[:, 0], where[:, 1]] = measured.to(values)
                 done += len(chunk)
         texts = tuple(tuple(self.model.token_strings(ids)) for ids in self.base.ids)
-        return Sweep(self.cells, values, base, source, "strict" if self.strict else self.tier, computed, texts)
+        return Sweep(
+            self.cells, values, base, source, "strict" if self.strict else self.tier, computed, texts
+        )
 
     def _groups(self) -> list[list[int]]:
         """Prompts of one length, as many as can be recorded at once."""
@@ -210,7 +226,9 @@ class _Sweeping:
                 )
             anatomy = self.model.anatomy
             width = 4 * (anatomy.n_layers * (4 * anatomy.d_model + 2 * anatomy.d_model))
-            size = 1 if self.strict else memory.rows_at_once(length * width, length, input_device(self.model.hf))
+            size = (
+                1 if self.strict else memory.rows_at_once(length * width, length, input_device(self.model.hf))
+            )
             groups += [[prompts[i] for i in chunk] for chunk in memory.chunks(prompts, size)]
         return groups
 
@@ -225,7 +243,13 @@ class _Sweeping:
 
     def _record(self, encoded: Encoded, prompts: list[int]) -> Recording:
         ids = [encoded.ids[p] for p in prompts]
-        return record(self.model, ids, self._whole_sites(), cache=self.tier == "suffix" and not self.strict, strict=self.strict)
+        return record(
+            self.model,
+            ids,
+            self._whole_sites(),
+            cache=self.tier == "suffix" and not self.strict,
+            strict=self.strict,
+        )
 
     def _value(self, recording: Recording, whole: Site) -> Tensor:
         assert isinstance(whole.layer, int)
@@ -323,7 +347,11 @@ class _Sweeping:
     def _first_difference(self, site: Site, old: Tensor, new: Tensor, causal: bool) -> int | None:
         """The first position that changes, or None where nothing does."""
         if isinstance(site.position, int):
-            return None if torch.equal(old, new.to(old.dtype).expand_as(old)) else (site.position if causal else 0)
+            return (
+                None
+                if torch.equal(old, new.to(old.dtype).expand_as(old))
+                else (site.position if causal else 0)
+            )
         axis = site.dims[1:].index("query" if "query" in site.dims else "position")
         differs = (old != new).movedim(axis, 0).flatten(1).any(dim=1)
         if not bool(differs.any()):
@@ -339,7 +367,9 @@ class _Sweeping:
         total = max(self.base.lengths)
         width = next(self.model.hf.parameters()).element_size()
         vocabulary = anatomy.vocab_size if getattr(self.metric, "needs_vocabulary", True) else 0
-        per_row = tokens * anatomy.d_model * 40 * width + 4 * total * anatomy.d_model * width + vocabulary * 12
+        per_row = (
+            tokens * anatomy.d_model * 40 * width + 4 * total * anatomy.d_model * width + vocabulary * 12
+        )
         return memory.rows_at_once(per_row, tokens, input_device(self.model.hf))
 
 
@@ -362,7 +392,9 @@ def _find_tier(model: Model) -> Tier:
     ids = torch.randint(5, max(6, min(anatomy.vocab_size, 1000) - 5), (2, 7), generator=generator).tolist()
     kinds = [kind for kind in ("resid_pre", "z", "mlp_out") if kind in anatomy.stacks[""].layers[-1].places]
     middle = anatomy.n_layers // 2
-    cells = tuple(Site(kind, layer, position=p) for kind in kinds for layer, p in ((0, 0), (middle, 4), (middle, 2)))
+    cells = tuple(
+        Site(kind, layer, position=p) for kind in kinds for layer, p in ((0, 0), (middle, 4), (middle, 2))
+    )
     cells = tuple(site for site in cells if site.kind in anatomy.layer(site).places)
     encoded, other = Encoded((tuple(ids[0]),)), Encoded((tuple(ids[1]),))
 

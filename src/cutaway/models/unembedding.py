@@ -102,7 +102,8 @@ class Unembedding:
         anatomy = model.anatomy
         if anatomy.unembed is None:
             raise ModelError(
-                f"{type(model.hf).__name__} has no unembedding.", "It cannot turn a residual stream into logits."
+                f"{type(model.hf).__name__} has no unembedding.",
+                "It cannot turn a residual stream into logits.",
             )
         stream, final, logits, module = _ends(model)
         norm = FrozenNorm.of(module, stream.shape[-1], stream.device, stream.dtype)
@@ -146,7 +147,13 @@ def _candidates(config: Any) -> list[tuple[float, float | None]]:
     """Scales and soft-caps that a configuration names, none first."""
     caps = [getattr(config, "final_logit_softcapping", None), getattr(config, "logits_soft_cap", None)]
     factors = [1.0]
-    for name in ("logit_scale", "lm_head_multiplier", "logits_scaling", "output_multiplier_scale", "mup_logits_scale"):
+    for name in (
+        "logit_scale",
+        "lm_head_multiplier",
+        "logits_scaling",
+        "output_multiplier_scale",
+        "mup_logits_scale",
+    ):
         value = getattr(config, name, None)
         if isinstance(value, int | float) and value:
             factors += [float(value), 1.0 / float(value)]
@@ -191,7 +198,11 @@ def _ends(model: Model) -> tuple[Tensor, Tensor, Tensor, nn.Module | None]:
         logits = model.hf(**_probe_inputs(anatomy)).logits
     stream, final = seen["stream"], seen["final"]
     norm = next(
-        (m for m, inp, out in called if inp.shape == stream.shape and torch.equal(inp, stream) and out.shape == final.shape),
+        (
+            m
+            for m, inp, out in called
+            if inp.shape == stream.shape and torch.equal(inp, stream) and out.shape == final.shape
+        ),
         None,
     )
     if norm is not None and not _close(_apply_norm(norm, stream), final):

@@ -62,7 +62,9 @@ class Question:
         )
 
 
-def ask(model: Model, prompt: str, contrast: str | None, answer: str | None, limit: int = LONGEST) -> Question:
+def ask(
+    model: Model, prompt: str, contrast: str | None, answer: str | None, limit: int = LONGEST
+) -> Question:
     """Decide what is asked; `TaskError` says what cannot be."""
     if not model.anatomy.has_unembedding or not model.anatomy.is_causal or model.anatomy.is_encoder_decoder:
         raise ModelError(
@@ -100,7 +102,9 @@ def ask(model: Model, prompt: str, contrast: str | None, answer: str | None, lim
 def _ids(model: Model, text: str, what: str, limit: int) -> tuple[int, ...]:
     if not text.strip():
         raise TaskError(
-            f"The {what} is empty.", "It has one word or more.", 'For example: cutaway explain "The capital of France is"'
+            f"The {what} is empty.",
+            "It has one word or more.",
+            'For example: cutaway explain "The capital of France is"',
         )
     ids = prompt_ids(model.tokenizer, text)
     longest = min(limit, getattr(model.anatomy.text_config, "max_position_embeddings", None) or limit)
@@ -112,7 +116,9 @@ def _ids(model: Model, text: str, what: str, limit: int) -> tuple[int, ...]:
         )
     if len(ids) < 2:
         raise TaskError(
-            f"The {what} {text!r} is one token.", "There is nothing to compare in it.", "Write two words or more."
+            f"The {what} {text!r} is one token.",
+            "There is nothing to compare in it.",
+            "Write two words or more.",
         )
     return ids
 
@@ -146,7 +152,9 @@ def _answer(model: Model, prompt: str, answer: str | None, logits: Tensor, notes
         raise TaskError(f"The answer {answer!r} has no token in this vocabulary.")
     text = model.token_strings([token.id])[0]
     if token.length > 1:
-        notes.append(f"The answer {answer!r} is {token.length} tokens; its first token {text!r} is explained.")
+        notes.append(
+            f"The answer {answer!r} is {token.length} tokens; its first token {text!r} is explained."
+        )
     if not answer[0].isspace() and prompt[-1:].isalpha() and answer[0].isalpha():
         notes.append(f"The text goes on as '…{prompt[-12:]}{answer}'. Write {' ' + answer!r} for a new word.")
     return token.id

@@ -151,7 +151,7 @@ def class_stroke(index: int) -> dict[str, str]:
 def legend(
     scale: Scale, name: str, *, missing: bool = False, start: float | None = None, width: float = 160
 ) -> Drawing:
-    """A bar of colours with the numbers at its ends; from `start` on where only a part of the scale is used."""
+    """A bar of colours with the numbers at its ends; from `start` on where a part of the scale is used."""
     first = scale.bin(start) or 0 if start is not None else 0
     ends = [tick(scale.low if start is None else start), tick(scale.high)]
     left = room_for(ends[0], 11) + 6

@@ -201,7 +201,9 @@ def _parts(
     embedded, entered = run["embed" + END].to(wide), run["resid_pre[0]" + END].to(wide)
     parts = [_Part("embedding", "embed", -1, -1, value(embedded))]
     if not torch.equal(embedded, entered):
-        parts.append(_Part("position and scale of the embedding", "position", -1, -1, value(entered - embedded)))
+        parts.append(
+            _Part("position and scale of the embedding", "position", -1, -1, value(entered - embedded))
+        )
     notes: list[str] = []
     before = entered
     for layer in model.anatomy.stacks[""].layers:
@@ -214,9 +216,13 @@ def _parts(
     if norm.bias.any():
         parts.append(_Part("bias of the final norm", "norm_bias", -1, -1, bias))
     if ends.bias is not None:
-        parts.append(_Part("bias of the unembedding", "bias", -1, -1, direction.offset.double().cpu().numpy()))
+        parts.append(
+            _Part("bias of the unembedding", "bias", -1, -1, direction.offset.double().cpu().numpy())
+        )
     if ends.softcap is not None:
-        notes.append(f"The logits are soft-capped at ±{ends.softcap:g} afterwards: parts sum to the logit before that.")
+        notes.append(
+            f"The logits are soft-capped at ±{ends.softcap:g} afterwards: parts sum to the logit before that."
+        )
     return parts, tuple(dict.fromkeys(notes))
 
 
@@ -249,7 +255,9 @@ def _layer_terms(
         left = left - written
     if not terms:
         terms.append(_Term(f"layer {number}", "layer", -1, left))
-        notes.append(f"Layer {number} is one part: {layer.refused.get('attn_contrib', 'its branches are not known')}.")
+        notes.append(
+            f"Layer {number} is one part: {layer.refused.get('attn_contrib', 'its branches are not known')}."
+        )
     elif float(left.norm()) > 10 * tolerance * float(after.norm()):
         terms.append(_Term(f"rest of layer {number}", "rest", -1, left))
         notes.append(f"Layer {number} writes more than its attention and MLP: the rest is a part of its own.")
@@ -354,7 +362,9 @@ def _with_grids(
     """Heads by layer, MLPs by layer, and the sum of everything written up to each layer."""
     layers, heads = model.anatomy.n_layers, max(model.anatomy.n_heads, 1)
     by_head = np.full((layers, heads), np.nan)
-    by_kind: Mapping[str, NDArray[np.float64]] = {kind: np.zeros(layers) for kind in ("attention", "mlp", "other")}
+    by_kind: Mapping[str, NDArray[np.float64]] = {
+        kind: np.zeros(layers) for kind in ("attention", "mlp", "other")
+    }
     before = 0.0
     for part, value in zip(parts, mean, strict=True):
         if part.layer < 0:
@@ -375,7 +385,9 @@ def _views(encoded: EncodedTask, direction: _Direction) -> tuple[views.View, ...
     what = direction.name
     band = {"low": "largest_low", "high": "largest_high"} if len(encoded) > 1 else {}
     return (
-        views.bars(value="largest_mean", label="largest", title=f"Parts that contribute most to the {what}", **band),
+        views.bars(
+            value="largest_mean", label="largest", title=f"Parts that contribute most to the {what}", **band
+        ),
         views.heatmap(
             value="head_contribution",
             x="head",
@@ -384,7 +396,9 @@ def _views(encoded: EncodedTask, direction: _Direction) -> tuple[views.View, ...
             scale="diverging",
         ),
         views.curves(value="mlp_contribution", x="layer", title=f"What each MLP adds to the {what}"),
-        views.curves(value="accumulated", x="layer", title=f"The {what}, added up to each layer (final norm frozen)"),
+        views.curves(
+            value="accumulated", x="layer", title=f"The {what}, added up to each layer (final norm frozen)"
+        ),
     )
 
 
@@ -431,11 +445,15 @@ def _ablatable(model: Model, data: xr.Dataset) -> tuple[list[Site], NDArray[np.f
     sites, scores = [], []
     columns = ("kind", "part_layer", "part_head", "contribution_mean")
     for kind, layer, head, score in zip(*(data[name].values.tolist() for name in columns), strict=True):
-        site = {
-            "head": Site("z", layer, head=head, position=-1),
-            "attention": Site("attn_contrib", layer, position=-1),
-            "mlp": Site("mlp_contrib", layer, position=-1),
-        }.get(kind) if layer >= 0 else None
+        site = (
+            {
+                "head": Site("z", layer, head=head, position=-1),
+                "attention": Site("attn_contrib", layer, position=-1),
+                "mlp": Site("mlp_contrib", layer, position=-1),
+            }.get(kind)
+            if layer >= 0
+            else None
+        )
         if site is not None:
             sites.append(site)
             scores.append(score)

@@ -53,7 +53,10 @@ def logit_lens(
     task: Task,
     *,
     sites: Annotated[
-        str, Field(description="one kind of stream value, such as resid_post[*], resid_mid[*] or resid_post[*]@-1")
+        str,
+        Field(
+            description="one kind of stream value, such as resid_post[*], resid_mid[*] or resid_post[*]@-1"
+        ),
     ] = "resid_post[*]",
     top: Annotated[int, Field(ge=1, le=100, description="likeliest tokens that are kept at each place")] = 5,
     controls: Annotated[int, Field(ge=5, description="random word orders that the check compares with")] = 20,
@@ -96,14 +99,20 @@ def _streams(model: Model, sites: str) -> list[Site]:
     kinds = {site.kind for site in parse_sites(sites)}
     positions = {site.position for site in found}
     if len(kinds) != 1 or len(positions) != 1 or KINDS[found[0].kind][1] != ("position", "d_model"):
-        able = [kind for kind, (part, dims) in KINDS.items() if dims == ("position", "d_model") and part == "stream"]
+        able = [
+            kind
+            for kind, (part, dims) in KINDS.items()
+            if dims == ("position", "d_model") and part == "stream"
+        ]
         raise SiteError(
             f"the lens cannot read {sites!r} as one picture;",
             f"it reads one kind of value as wide as the stream, at one choice of positions: {', '.join(able)}.",
             "Write for example resid_post[*].",
         )
     if found[0].unit is not None or found[0].layer is None:
-        raise SiteError(f"the lens cannot read {sites!r};", "it reads whole vectors of layers.", "Write resid_post[*].")
+        raise SiteError(
+            f"the lens cannot read {sites!r};", "it reads whole vectors of layers.", "Write resid_post[*]."
+        )
     return sorted(found, key=lambda site: site.layer if isinstance(site.layer, int) else 0)
 
 
@@ -182,7 +191,14 @@ def _figures(
     mass = (logits - total[:, None]).exp_()
     entropy = total - _expected(mass, logits)
     divergence = (cross_entropy - final_entropy).clamp_min(0.0)
-    return ids, (values - total[:, None]).exp(), answer.logsumexp(dim=-1) - total, rank.float(), entropy, divergence
+    return (
+        ids,
+        (values - total[:, None]).exp(),
+        answer.logsumexp(dim=-1) - total,
+        rank.float(),
+        entropy,
+        divergence,
+    )
 
 
 def _expected(mass: Tensor, values: Tensor) -> Tensor:
@@ -311,10 +327,14 @@ def _checks(
 ) -> tuple[tuple[Check, ...], tuple[str, ...]]:
     """Does the stream at the last token carry the prediction from the deciding layer on?"""
     able = [
-        p for p, ids in enumerate(encoded.ids) if decided[p] >= 0 and where[p][-1:] == [len(ids) - 1] and len(ids) > 1
+        p
+        for p, ids in enumerate(encoded.ids)
+        if decided[p] >= 0 and where[p][-1:] == [len(ids) - 1] and len(ids) > 1
     ]
     if not able:
-        return (), ("Nothing is claimed about where the prediction is decided: the last token is not read to the end.",)
+        return (), (
+            "Nothing is claimed about where the prediction is decided: the last token is not read to the end.",
+        )
     chosen = [able[i] for i in np.unique(np.linspace(0, len(able) - 1, tested).round().astype(int))]
     generator = torch.Generator().manual_seed(seed)
     moved, other = [], []

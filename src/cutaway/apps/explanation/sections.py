@@ -1,0 +1,184 @@
+"""The five questions of an explanation, each answered by methods of the registry: a Result, and what may be said of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from cutaway.apps.explanation.summary import against, quoted
+from cutaway.core import view as views
+from cutaway.core.result import Result
+from cutaway.drawing.words import number, visible
+from cutaway.methods.attribute.integrated_gradients import integrated_gradients
+from cutaway.methods.attribute.occlusion import occlusion
+from cutaway.methods.intervene.patching import patching
+from cutaway.methods.observe.direct_logit_attribution import direct_logit_attribution
+from cutaway.methods.observe.logit_lens import logit_lens
+
+if TYPE_CHECKING:
+    from cutaway.apps.explanation.question import Question
+    from cutaway.models.model import Model
+
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Section:
+    """One answered question.
+
+    Attributes:
+        name: a short name, for links.
+        title: the question.
+        says: what may be said, one sentence each.
+        summary: the sentence that goes into the summary.
+        result: the numbers, pictures and checks.
+        shown: which of its views a report shows.
+    """
+
+    name: str
+    title: str
+    says: tuple[str, ...]
+    summary: str
+    result: Result
+    shown: tuple[int, ...]
+
+
+def predicts(model: Model, question: Question, *, seed: int, controls: int) -> Section:
+    """The next-token distribution: likeliest tokens, entropy, and the answer's place in it."""
+    p = question.logits.softmax(-1)
+    order = p.argsort(descending=True)
+    tokens = order[:SHOWN].tolist()
+    rank = int((question.logits > question.logits[question.answer_id]).sum())
+    entropy = float(torch.special.entr(p).sum() / np.log(2))
+    data = xr.Dataset(
+        {"probability": ("token", p[tokens].cpu().numpy())}, coords={"token": model.token_strings(tokens)}
+    )
+    shown = [views.bars(value="probability", label="token", title="Likeliest next tokens")]
+    says = [
+        f"After “{visible(question.prompt)}” the likeliest next token is {quoted([data.token.values[0]])} "
+        f"({number(100 * float(p[tokens[0]]))} %); the entropy is {number(entropy)} bits."
+    ]
+    if rank:
+        says.append(f"{quoted([question.answer])} is number {rank + 1} with {number(100 * float(p[question.answer_id]))} %.")
+    if question.contrast_logits is not None:
+        other = question.contrast_logits.softmax(-1)
+        data["instead"] = ("token", other[tokens].cpu().numpy())
+        shown.append(views.bars(value="instead", label="token", title="The same tokens after the contrast"))
+        top = int(other.argmax())
+        says.append(f"After the contrast it is {quoted(model.token_strings([top]))} ({number(100 * float(other[top]))} %).")
+    difference = float(question.logits[question.answer_id] - question.logits[question.wrong_id])
+    says.append(f"The answer is held against {quoted([question.wrong])}: its logit is {number(difference)} higher.")
+    metrics = {
+        "answer_probability": float(p[question.answer_id]),
+        "answer_rank": rank,
+        "entropy_bits": entropy,
+        "logit_difference": difference,
+    }
+    said = f"It says {quoted([question.answer])} with a probability of {number(100 * float(p[question.answer_id]))} %"
+    said += f" ({quoted([question.wrong])}: {number(100 * float(p[question.wrong_id]))} %)."
+    return Section(
+        "prediction", "What does it predict?", tuple(says), said, Result(data, metrics, tuple(shown)), tuple(range(len(shown)))
+    )
+
+
+def decides(model: Model, question: Question, *, seed: int, controls: int) -> Section:
+    """The logit lens by layer and position, and the layer from which on the last token holds the prediction."""
+    result = logit_lens(model, question.task, top=3, seed=seed, controls=controls)
+    n = model.anatomy.n_layers
+    layer = int(result.data["decision_layer"].values[0])
+    says, summary = [], ""
+    if layer >= 0:
+        says.append(f"Read as if it stopped there, the model gives its final prediction from layer {layer} of {n} on.")
+    for check in result.checks:
+        if check.passed:
+            summary = f"It decides by layer {layer} of {n}: the stream at the last token carries the prediction into other texts ({against(check)})."
+        else:
+            summary = f"When it decides is not settled: putting its stream from layer {layer} into other texts does not carry the prediction along ({against(check)})."
+        says.append(summary)
+    return Section("decision", "When does it decide?", tuple(says), summary, result, (0, 1))
+
+
+def words(model: Model, question: Question, *, seed: int, controls: int) -> Section:
+    """Gradient attribution of the words, and the same words tested by hiding them."""
+    gradients = integrated_gradients(model, question.task, seed=seed, controls=controls)
+    hidden = occlusion(model, question.task, seed=seed, controls=controls)
+    attribution = gradients.data["attribution"].isel(prompt=0)
+    drop = hidden.data["effect"].isel(prompt=0)
+    data = xr.Dataset(
+        {"attribution": ("position", attribution.values), "drop_when_hidden": ("position", drop.values)},
+        coords={"position": attribution["position"].values, "token": ("position", list(question.tokens))},
+    )
+    good = np.isfinite(data.attribution.values) & np.isfinite(data.drop_when_hidden.values)
+    agreement = _correlation(data.attribution.values[good], data.drop_when_hidden.values[good])
+    strongest = [int(i) for i in np.argsort(-np.nan_to_num(data.drop_when_hidden.values, nan=-np.inf))[:3]]
+    strongest = [i for i in strongest if data.drop_when_hidden.values[i] > 0]
+    listed = quoted([question.tokens[i] for i in strongest]) if strongest else "no word"
+    says = [
+        f"Hiding one word at a time costs most at {listed}; gradients and hiding agree with a rank correlation of {number(agreement)}."
+    ]
+    summary = ""
+    for check in gradients.checks:
+        verdict = "" if check.passed else "not "
+        summary = (
+            f"The words that the gradients point at, hidden together, {verdict and 'do not '}matter more than random ones ({against(check)})."
+            if not check.passed
+            else f"The words that matter most are {listed}: those that the gradients point at, hidden together, cost more than random ones ({against(check)})."
+        )
+        says.append(summary)
+    shown = (
+        views.tokens(value="attribution", title="Integrated gradients: what each token adds to the logit difference"),
+        views.tokens(value="drop_when_hidden", title="Occlusion: what hiding each token takes from it"),
+    )
+    metrics = {"rank_correlation": agreement, **{name: gradients.metrics[name] for name in gradients.metrics if "gap" in name}}
+    checks = (*gradients.checks, *hidden.checks)
+    result = Result(data, metrics, shown, checks, (*gradients.notes, *hidden.notes))
+    return Section("words", "Which words matter?", tuple(says), summary, result, (0, 1))
+
+
+def writes(model: Model, question: Question, *, seed: int, controls: int) -> Section:
+    """Direct logit attribution of heads and MLPs, and the largest of them taken out together."""
+    result = direct_logit_attribution(model, question.task, seed=seed, controls=controls)
+    says, summary = [], ""
+    gap = result.metrics.get("relative_gap")
+    says.append(f"What all parts write adds up to the logit difference (relative gap {number(gap)}).")
+    for check in result.checks:
+        summary = _verdict(check.claim, check)
+        says.append(summary)
+    return Section("parts", "Which heads and MLPs write the answer?", tuple(says), summary, result, tuple(range(min(2, len(result.views)))))
+
+
+def differs(model: Model, question: Question, *, seed: int, controls: int) -> Section:
+    """The stream patched from the prompt into the contrast, by layer and position."""
+    result = patching(model, question.task, sites="resid_pre[*]@*", seed=seed, controls=controls)
+    return _patched(result, "difference", "Where does the difference live?", question)
+
+
+def differs_by_head(model: Model, question: Question, *, seed: int, controls: int) -> Section:
+    """Every head's z patched from the prompt into the contrast."""
+    result = patching(model, question.task, sites="z[*].head[*]", seed=seed, controls=controls)
+    return _patched(result, "heads", "Which heads carry the difference?", question)
+
+
+def _patched(result: Result, name: str, title: str, question: Question) -> Section:
+    says, summary = [], ""
+    for check in result.checks:
+        summary = _verdict(check.claim, check)
+        says.append(summary)
+    return Section(name, title, tuple(says), summary, result, (0,))
+
+
+def _verdict(claim: str, check: Any) -> str:
+    text = claim.rstrip(".")
+    return f"{text} ({against(check)})." if check.passed else f"Not supported: {text[0].lower() + text[1:]} ({against(check)})."
+
+
+def _correlation(a: Any, b: Any) -> float:
+    """Spearman's rank correlation, 0 where one of them is constant."""
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 0.0
+    ranks = [np.argsort(np.argsort(x)) for x in (a, b)]
+    return float(np.corrcoef(*ranks)[0, 1])

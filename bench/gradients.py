@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.grid import touch
 from bench.harness import Answer, Bench, Call, Row, Side, compare, largest_difference, pairs_of, rounds
 from bench.prompts import ids_of, text_of
 
@@ -114,6 +115,7 @@ def measure(bench: Bench) -> tuple[list[Row], list[Side]]:
     with bench.side("plain") as plain:
         asked = question(bench, plain)
     with bench.side("ours") as ours, bench.side("inseq") as inseq:
+        touch(bench, (ours, inseq))
         rows = [
             *against_inseq(bench, ours, inseq, asked, steps),
             against_captum(bench, ours, inseq, asked, steps),

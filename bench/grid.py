@@ -76,8 +76,8 @@ def row(
     )
 
 
-def whole(bench: Bench, ours: Side, peers: Mapping[str, Side], pair: Pair, reach: float) -> list[Row]:
-    """Rows for a pair whose whole grid every side does."""
+def whole(bench: Bench, ours: Side, peers: Mapping[str, Side], pair: Pair, reach: float, times: int) -> list[Row]:
+    """Rows for a pair whose whole grid every side does, in so many rounds."""
     length = len(pair.source_ids)
     cells = [[layer, position] for layer in range(LAYERS) for position in range(length)]
     done = cells[::100] if bench.quick else cells
@@ -89,7 +89,7 @@ def whole(bench: Bench, ours: Side, peers: Mapping[str, Side], pair: Pair, reach
                 "ours": lambda: ours.ask("sweep", over="resid_pre[*]@*", pair=spec(pair), values=True),
                 "theirs": asked(peers[peer], pair, done, extra),
             },
-            bench.count(5 if not extra else 3),
+            bench.count(min(times, 3) if extra else times),
             warm=0,
         )
         work = f"residual patching, {LAYERS} × {length} cells, {pair.name}"
@@ -103,6 +103,12 @@ def whole(bench: Bench, ours: Side, peers: Mapping[str, Side], pair: Pair, reach
             )
         )
     return rows
+
+
+def touch(bench: Bench, sides: Sequence[Side]) -> None:
+    """One plain forward of each side, which brings the weights into memory."""
+    for side in sides:
+        side.ask("plain", ids=list(bench.pair().source_ids))
 
 
 def asked(side: Side, pair: Pair, cells: list[list[int]], extra: dict[str, Any]) -> Call:
@@ -150,9 +156,10 @@ def measure(bench: Bench) -> tuple[list[Row], list[Side]]:
     """All rows, and the sides that took part."""
     with bench.side("ours") as ours, bench.side("transformer_lens") as lens, bench.side("nnsight") as sight:
         peers = {"transformer_lens": lens, "nnsight": sight}
+        touch(bench, (ours, lens, sight))
         rows = [
-            *whole(bench, ours, peers, bench.pair(), 35.0),
-            *whole(bench, ours, peers, bench.pair(from_start=True), 12.0),
+            *whole(bench, ours, peers, bench.pair(), 35.0, 5),
+            *whole(bench, ours, peers, bench.pair(from_start=True), 12.0, 3),
             *sampled(bench, ours, peers, bench.pair(256, from_start=True), 12.0),
             *sampled(bench, ours, peers, bench.pair(256), 12.0),
         ]

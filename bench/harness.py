@@ -164,9 +164,7 @@ def interpreter(name: str) -> Path:
         return Path(sys.executable)
     peer = PEERS[name]
     if not peer.ready:
-        raise FileNotFoundError(
-            f"No complete environment for '{name}'. Make it: python -m bench.peers {name}"
-        )
+        raise FileNotFoundError(f"No complete environment for '{name}'. Make it: python -m bench.peers {name}")
     return peer.python
 
 
@@ -337,6 +335,7 @@ class Bench:
         alias: the name that cutaway opens it by; None where it was given as a folder.
         threads: number of threads of every side.
         quick: very few pairs: shows that all works, measures nothing.
+        most: at most so many pairs in any row; None for each benchmark's own number.
         say: takes a line of progress.
     """
 
@@ -345,6 +344,7 @@ class Bench:
     alias: str | None
     threads: int
     quick: bool
+    most: int | None
     say: Callable[[str], None]
 
     @cached_property
@@ -362,7 +362,7 @@ class Bench:
 
     def count(self, pairs: int, quick: int = 1) -> int:
         """Number of pairs: few in a quick run."""
-        return quick if self.quick else pairs
+        return quick if self.quick else min(pairs, self.most or pairs)
 
     def pair(self, length: int | None = None, *, from_start: bool = False) -> Pair:
         """A pair of prompts as ids of this tokenizer."""
@@ -399,6 +399,11 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def load() -> float | None:
+    """How busy the machine is: the load average of the last minute, where the system tells it."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
 def own_versions() -> dict[str, str]:
     """The versions on our side."""
     from importlib import metadata
@@ -407,9 +412,9 @@ def own_versions() -> dict[str, str]:
 
 
 def record(
-    bench: Bench, name: str, rows: Sequence[Row], versions: Mapping[str, str], seconds: float
+    bench: Bench, name: str, rows: Sequence[Row], versions: Mapping[str, str], seconds: float, busy: float | None
 ) -> dict[str, Any]:
-    """All that is kept of one benchmark."""
+    """All that is kept of one benchmark; `busy` is how busy the machine was before it."""
     sha, size = weights_of(bench.folder)
     return {
         "name": name,
@@ -423,7 +428,7 @@ def record(
             "processor": processor(),
             "system": platform.system(),
             "python": platform.python_version(),
-            "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+            "load before": busy,
         },
         "model": {"name": bench.model, "sha256": sha, "bytes": size},
         "versions": {**own_versions(), **versions},

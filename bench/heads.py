@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.grid import LAYERS, TOLERANCE, by_cell, spec
+from bench.grid import LAYERS, TOLERANCE, by_cell, spec, touch
 from bench.harness import Bench, Row, Side, compare, largest_difference, pairs_of, rounds
 
 HEADS = 9
@@ -13,6 +13,7 @@ HEADS = 9
 def measure(bench: Bench) -> tuple[list[Row], list[Side]]:
     """All rows, and the sides that took part."""
     with bench.side("ours") as ours, bench.side("transformer_lens") as lens:
+        touch(bench, (ours, lens))
         return [row(bench, ours, lens)], [ours, lens]
 
 
@@ -38,8 +39,6 @@ def row(bench: Bench, ours: Side, lens: Side) -> Row:
         reach=40.0,
         cells=(len(cells), len(cells)),
         unit="cell",
-        difference=largest_difference(
-            np.array([mine[cell] for cell in cells]), found["theirs"][-1].values["values"]
-        ),
+        difference=largest_difference(np.array([mine[cell] for cell in cells]), found["theirs"][-1].values["values"]),
         tolerance=TOLERANCE,
     )

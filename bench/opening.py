@@ -48,23 +48,15 @@ def measure(bench: Bench) -> tuple[list[Row], list[Side]]:
             costs[name].append(open_once(bench, name, ids, seen))
     # The first round brings the files into the system's cache.
     kept = {name: found[1:] for name, found in costs.items()}
-    memory = {
-        name: [cost.grown / size for cost in found if cost.grown is not None] for name, found in kept.items()
-    }
+    memory = {name: [cost.grown / size for cost in found if cost.grown is not None] for name, found in kept.items()}
     rows = []
     for name, label in LABELS.items():
-        seconds = [
-            (mine.seconds, theirs.seconds) for mine, theirs in zip(kept["ours"], kept[name], strict=True)
-        ]
+        seconds = [(mine.seconds, theirs.seconds) for mine, theirs in zip(kept["ours"], kept[name], strict=True)]
         reach = 1.2 if name == "plain" else None
-        rows.append(
-            compare("open, weights in the cache", "cutaway.open", label, "cost", seconds, reach=reach)
-        )
+        rows.append(compare("open, weights in the cache", "cutaway.open", label, "cost", seconds, reach=reach))
     if memory["ours"]:
         weights = [(mine, 1.0) for mine in memory["ours"]]
-        facts = {
-            f"{LABELS[name]}: peak / weights": round(float(np.median(memory[name])), 3) for name in LABELS
-        }
+        facts = {f"{LABELS[name]}: peak / weights": round(float(np.median(memory[name])), 3) for name in LABELS}
         rows.append(
             compare(
                 "peak memory of opening and a first forward",

@@ -33,6 +33,7 @@ def rows_of(bench: Bench, ours: Side, lens: Side, length: int | None) -> list[Ro
     )
     far = rounds(
         {
+            "plain": lambda: ours.ask("plain", ids=ids, values=True),
             "read": lambda: ours.ask("read", ids=ids, values=True),
             "all": lambda: lens.ask("cache", ids=ids, values=True),
             "same": lambda: lens.ask("cache", ids=ids, only=True, values=True),
@@ -57,9 +58,9 @@ def rows_of(bench: Bench, ours: Side, lens: Side, length: int | None) -> list[Ro
         ("same", "TransformerLens, the same sites cached"),
     ):
         seconds, apart = pairs_of(far["read"], far[key]), gap(far["read"], far[key])
-        rows.append(
-            compare(f"{READ}, {size}", "model.run", label, "speed", seconds, difference=apart, tolerance=1e-3)
-        )
+        rows.append(compare(f"{READ}, {size}", "model.run", label, "speed", seconds, difference=apart, tolerance=1e-3))
+    whole = "TransformerLens, full cache"
+    rows.append(compare(f"{READ}, {size}", whole, "plain forward", "cost", pairs_of(far["all"], far["plain"])))
     return rows
 
 

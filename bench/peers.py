@@ -89,9 +89,7 @@ def make(peer: Peer) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line: all peers, or those named."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.peers", description="Make the peers' environments."
-    )
+    parser = argparse.ArgumentParser(prog="python -m bench.peers", description="Make the peers' environments.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which of: {', '.join(PEERS)}; default all")
     names = parser.parse_args(arguments).names or list(PEERS)
     unknown = [name for name in names if name not in PEERS]

@@ -1,6 +1,7 @@
 """What did the benchmarks find? One table from the records: work, against whom, ratio, reach, met.
 
-`python -m bench.report` prints it, `python -m bench.report --write` also writes `docs/benchmarks.md`.
+`python -m bench.report` prints it, `python -m bench.report --write` also writes `docs/benchmarks.md`
+and the curve beside it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from bench.harness import RECORDS, ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
+CURVE = PAGE.with_name("benchmarks-growth.svg")
 ORDER = ("overhead", "grid", "heads", "gradients", "lens", "opening", "generation", "startup", "growth")
 HEAD = ("work", "ours", "against", "ratio [95 % interval]", "reach", "met", "values", "ours / theirs")
 
@@ -35,9 +37,7 @@ To repeat them on a machine that does nothing else: `make bench`, or `python -m 
 
 def records(folder: Path = RECORDS) -> list[dict[str, Any]]:
     """All records, in the order of the page."""
-    found = {
-        path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))
-    }
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
     return [found[name] for name in (*ORDER, *sorted(set(found) - set(ORDER))) if name in found]
 
 
@@ -88,7 +88,7 @@ def amount(unit: str, value: float) -> str:
 def amounts(row: Mapping[str, Any]) -> str:
     """The medians of both sides."""
     mine, theirs = (float(np.median([pair[side] for pair in row["seconds"]])) for side in (0, 1))
-    each = f" a {row['unit']}" if row["unit"] in ("cell", "token") else ""
+    each = f" a {row['unit']}" if row["unit"] in ("cell", "token", "position") else ""
     return f"{amount(row['unit'], mine)} / {amount(row['unit'], theirs)}{each}"
 
 
@@ -109,9 +109,7 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     shown = [head, ["---"] * len(head), *lines]
-    return "\n".join(
-        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in shown
-    )
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in shown)
 
 
 def table(found: Sequence[Mapping[str, Any]]) -> str:
@@ -131,8 +129,7 @@ def growth(record: Mapping[str, Any]) -> str:
             (
                 str(facts["tokens"]),
                 str(facts["cells of the grid"]),
-                f"{facts['seconds of the grid']:.3g}"
-                + ("" if whole else f" (from {facts['cells measured']} cells)"),
+                f"{facts['seconds of the grid']:.3g}" + ("" if whole else f" (from {facts['cells measured']} cells)"),
                 f"{pairs[0] * 1e3:.3g}",
                 f"{pairs[1] * 1e3:.3g}",
                 "" if held is None else f"{held:.0f}",
@@ -141,6 +138,36 @@ def growth(record: Mapping[str, Any]) -> str:
     power = exponent(record)
     words = f"Over these lengths the time of a grid grows as its number of cells to the power {power:.2f}."
     return markdown(head, lines) + ("" if np.isnan(power) else f"\n\n{words}")
+
+
+def curve(record: Mapping[str, Any]) -> str:
+    """How a sweep's cost grows, drawn by cutaway itself as SVG; both axes are logarithms."""
+    import xarray as xr
+
+    from cutaway import Result
+    from cutaway.core import view as views
+    from cutaway.drawing.svg import draw
+
+    facts = [row["facts"] for row in record["rows"]]
+    cells = np.array([fact["cells of the grid"] for fact in facts], dtype=float)
+    forward = np.array([np.median([pair[1] for pair in row["seconds"]]) for row in record["rows"]])
+    seconds = np.stack([[fact["seconds of the grid"] for fact in facts], cells * forward])
+    data = xr.Dataset(
+        {"seconds": (("way", "cells"), np.log10(seconds), {"long_name": "log10 of seconds"})},
+        coords={
+            "way": ["sweep", "loop"],
+            "cells": ("cells", np.log10(cells), {"long_name": "log10 of layers × positions"}),
+        },
+    )
+    picture = views.curves(
+        value="seconds",
+        x="cells",
+        series="way",
+        title="Time of a patching grid, prompts of "
+        f"{facts[0]['tokens']} to {facts[-1]['tokens']} tokens ({record['model']['name']})",
+        note="sweep: model.sweep. loop: one plain forward for each cell.",
+    )
+    return draw(Result(data=data, metrics={}, views=(picture,)), picture)
 
 
 def exponent(record: Mapping[str, Any]) -> float:
@@ -159,7 +186,7 @@ def conditions(record: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     return (
         f"- `{record['name']}`: {record['date'][:10]}, "
-        f"{machine['processors']} processors ({machine['processor']}), "
+        f"{machine['processors']} processors ({machine['processor']}), load {machine['load before']} before, "
         f"{record['threads']} threads, Python {machine['python']}; {model['name']} "
         f"(sha256 {model['sha256'][:12]}…); {versions}."
     )
@@ -171,10 +198,9 @@ def page(found: Sequence[Mapping[str, Any]]) -> str:
     parts = [INTRODUCTION, table(compared) + "\n"]
     grown = next((record for record in found if record["name"] == "growth"), None)
     if grown:
-        parts += ["## How a sweep grows\n", growth(grown) + "\n"]
+        parts += ["## How a sweep grows\n", f"![Time of a grid]({CURVE.name})\n", growth(grown) + "\n"]
     notes = [
-        f"- {row['work']}, {row['against']}: "
-        + "; ".join(f"{key} {value}" for key, value in row["facts"].items())
+        f"- {row['work']}, {row['against']}: " + "; ".join(f"{key} {value}" for key, value in row["facts"].items())
         for record in compared
         for row in record["rows"]
         if row["facts"]
@@ -195,8 +221,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not found:
         parser.error("no records yet. Make some: python -m bench.run")
     print(table(found))
+    if read.write and any(record["quick"] for record in found):
+        parser.error("these records are of quick runs, which measure nothing; the page is not written from them.")
     if read.write:
         PAGE.write_text(page(found), encoding="utf-8")
+        for record in found:
+            if record["name"] == "growth":
+                CURVE.write_text(curve(record), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -53,10 +53,10 @@ def model_folder(name: str) -> Path:
 def run(bench: harness.Bench, name: str) -> Path:
     """Run one benchmark, keep its record, print its rows."""
     say(f"{name}: {BENCHES[name]}")
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), harness.load()
     rows, sides = importlib.import_module(f"bench.{name}").measure(bench)
     seconds = time.perf_counter() - start
-    kept = harness.record(bench, name, rows, harness.peer_versions(sides), seconds)
+    kept = harness.record(bench, name, rows, harness.peer_versions(sides), seconds, busy)
     path = (harness.QUICK if bench.quick else harness.RECORDS) / f"{name}.json"
     harness.write_json(path, kept)
     print(table([kept]), flush=True)
@@ -73,10 +73,9 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="which; default all")
-    parser.add_argument(
-        "--model", default="smollm2", help="an alias, or a folder in hub layout (default smollm2)"
-    )
+    parser.add_argument("--model", default="smollm2", help="an alias, or a folder in hub layout (default smollm2)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of every side")
+    parser.add_argument("--pairs", type=int, metavar="N", help="at most N pairs in any row")
     parser.add_argument("--quick", action="store_true", help="one pair each; measures nothing")
     read = parser.parse_args(arguments)
     unknown = [name for name in read.names if name not in BENCHES]
@@ -91,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model = "SmolLM2-135M-Instruct" if read.model == "smollm2" else Path(read.model).name
     folder = model_folder(read.model)
     alias = read.model if not Path(read.model).is_dir() else None
-    bench = harness.Bench(model, folder, alias, read.threads, read.quick, say)
+    bench = harness.Bench(model, folder, alias, read.threads, read.quick, read.pairs, say)
     failed = []
     for name in read.names or BENCHES:
         try:

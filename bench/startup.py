@@ -23,9 +23,7 @@ def started(command: Sequence[str]) -> Answer:
     return Answer(time.perf_counter() - start, None, None)
 
 
-def row(
-    bench: Bench, work: str, ours: Sequence[str], theirs: Sequence[str], against: str, limit: float
-) -> Row:
+def row(bench: Bench, work: str, ours: Sequence[str], theirs: Sequence[str], against: str, limit: float) -> Row:
     """One command against another; the median of ours also against its limit in seconds."""
     found = rounds({"ours": lambda: started(ours), "theirs": lambda: started(theirs)}, bench.count(20, 2))
     median = float(np.median([answer.seconds for answer in found["ours"]]))

@@ -47,6 +47,19 @@ def prepare(setup: worker.Setup) -> Opened:
     return Opened(inseq.load_model(setup.model, METHOD, device="cpu"), setup.model)
 
 
+def plain(opened: Opened, *, ids: list[int]) -> worker.Thunk:
+    """One forward."""
+    import torch
+
+    tokens = torch.tensor([ids])
+
+    def work() -> worker.Values:
+        with torch.no_grad():
+            return {"logits": opened.network(tokens).logits[0, -1]}
+
+    return work
+
+
 def same_ids(opened: Opened, text: str, ids: Sequence[int]) -> None:
     """Stop unless Inseq's tokens of a text are the harness's."""
     found = opened.model.encode(text).input_ids[0].tolist()
@@ -132,7 +145,7 @@ def captum(
     return work
 
 
-WORKS: dict[str, worker.Work] = {"attribute": attribute, "captum": captum}
+WORKS: dict[str, worker.Work] = {"plain": plain, "attribute": attribute, "captum": captum}
 
 if __name__ == "__main__":
     worker.serve(imports, prepare, WORKS, ("inseq", "captum"))

@@ -56,9 +56,7 @@ def read_source(model: Any, tokens: Any) -> list[Any]:
     return kept
 
 
-def in_loop(
-    model: Any, tokens: Any, kept: list[Any], cells: Sequence[Sequence[int]], pair: Sequence[int]
-) -> list[Any]:
+def in_loop(model: Any, tokens: Any, kept: list[Any], cells: Sequence[Sequence[int]], pair: Sequence[int]) -> list[Any]:
     """One trace a cell."""
     answer, wrong = pair
     values = []
@@ -112,11 +110,7 @@ def grid(
 
     base_tokens, source_tokens = tensor(base), tensor(source)
     layers = len(model.model.layers)
-    every = (
-        [[layer, position] for layer in range(layers) for position in range(len(base))]
-        if cells is None
-        else cells
-    )
+    every = [[layer, position] for layer in range(layers) for position in range(len(base))] if cells is None else cells
     ready = read_source(model, source_tokens) if source_ready else None
 
     def work() -> worker.Values:

@@ -89,8 +89,8 @@ def sweep(model: Any, *, over: str, pair: dict[str, Any], strict: bool = False) 
 def lens(model: Any, *, ids: list[int], text: str, top: int = 5, check: bool = False) -> worker.Thunk:
     """The lens after every layer.
 
-    Without `check` the last token is left out: there is then no prediction to test, so no intervention is made. The
-    peers make none.
+    Without `check` the last token is left out: there is then no prediction to test, so no intervention is
+    made. The peers make none.
     """
     import cutaway
 

@@ -39,27 +39,27 @@ def forward(opened: Opened, *, ids: list[int]) -> worker.Thunk:
     return lambda: {"logits": opened.network(tokens).logits[0, -1]}
 
 
-def figures(logits: Any, top: int, *, every: bool) -> worker.Values:
-    """What is kept of a lens [layer, position, vocabulary]: likeliest tokens with their probabilities.
+def figures(scores: Any, top: int, *, every: bool) -> worker.Values:
+    """What is kept of log-probabilities [layer, position, vocabulary]: the likeliest tokens, how likely each.
 
-    With `every` also what cutaway's lens keeps besides: log-probability and rank of the model's own prediction,
-    entropy, and divergence from the last layer.
+    With `every` also what cutaway's lens keeps besides: log-probability and rank of the model's own
+    prediction, entropy, and divergence from the last layer.
     """
     import torch
 
-    scores = logits.log_softmax(-1)
     best = scores.topk(top, dim=-1)
     kept = {"top": best.indices.to(torch.int32), "probability": best.values.exp()}
     if not every:
         return kept
-    mass, wanted = scores.exp(), scores[-1].argmax(-1).expand(len(scores), -1).unsqueeze(-1)
+    wanted = scores[-1].argmax(-1).expand(len(scores), -1).unsqueeze(-1)
     chosen = scores.gather(-1, wanted)
+    entropy = -(scores.exp() * scores).sum(-1)
     return {
         **kept,
         "answer": chosen.squeeze(-1),
         "rank": (scores > chosen).sum(-1),
-        "entropy": -(mass * scores).sum(-1),
-        "divergence": (mass[-1] * (scores[-1] - scores)).sum(-1),
+        "entropy": entropy,
+        "divergence": (scores[-1].exp() * (scores[-1] - scores)).sum(-1),
     }
 
 
@@ -74,7 +74,7 @@ def lens(opened: Opened, *, ids: list[int], top: int = 5, every: bool = False) -
         states = network(tokens, output_hidden_states=True).hidden_states
         # The last hidden state is normed already.
         stack = torch.cat([network.model.norm(torch.cat(states[1:-1])), states[-1]])
-        return figures(network.lm_head(stack), top, every=every)
+        return figures(network.lm_head(stack).log_softmax(-1), top, every=every)
 
     return work
 

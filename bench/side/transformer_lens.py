@@ -155,7 +155,7 @@ def lens(bridge: Any, *, ids: list[int], top: int = 5, every: bool = False) -> w
     def work() -> worker.Values:
         _, kept = bridge.run_with_cache(tokens, names_filter=keep)
         stack = kept.accumulated_resid(layer=-1, apply_ln=True)[1:, 0]
-        return figures(stack @ bridge.W_U, top, every=every)
+        return figures((stack @ bridge.W_U).log_softmax(-1), top, every=every)
 
     return work
 

@@ -73,9 +73,7 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     from cutaway.core import registry
 
-    return sorted(
-        {*__all__, "__version__", *(e.name for e in registry.entries("method") if "/" not in e.name)}
-    )
+    return sorted({*__all__, "__version__", *(e.name for e in registry.entries("method") if "/" not in e.name)})
 
 
 def _found(name: str) -> Any:

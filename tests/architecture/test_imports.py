@@ -38,7 +38,7 @@ def loaded_after(code: str) -> list[str]:
     "code",
     [
         "import cutaway",
-        "import cutaway\ncutaway.method, cutaway.Task, cutaway.Site, cutaway.patch, cutaway.tasks.ioi",
+        "import cutaway\ncutaway.method, cutaway.Task, cutaway.Site, cutaway.patch, dir(cutaway.tasks)",
         "import cutaway.core.method, cutaway.core.registry, cutaway.core.task, cutaway.core.site",
         "import cutaway.cli.main",
     ],

@@ -58,6 +58,4 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
 
 def test_every_folder_with_code_is_a_package() -> None:
     folders = {path.parent for path in FILES}
-    assert not [
-        str(folder.relative_to(SOURCE)) for folder in folders if not (folder / "__init__.py").exists()
-    ]
+    assert not [str(folder.relative_to(SOURCE)) for folder in folders if not (folder / "__init__.py").exists()]

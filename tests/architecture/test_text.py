@@ -44,9 +44,7 @@ def lines_with(pattern: str) -> list[str]:
     for path in tracked():
         if path == Path(__file__):
             continue
-        for number, line in enumerate(
-            path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1
-        ):
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
             if re.search(pattern, line):
                 found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}")
     return found

@@ -38,11 +38,7 @@ def cutaway(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(registry, "_files", {})
 
     def run(*words: str | Path) -> Said:
-        given = (
-            shlex.split(words[0])
-            if len(words) == 1 and isinstance(words[0], str)
-            else [str(w) for w in words]
-        )
+        given = shlex.split(words[0]) if len(words) == 1 and isinstance(words[0], str) else [str(w) for w in words]
         capfd.readouterr()
         status = run_words(given)
         out, err = capfd.readouterr()

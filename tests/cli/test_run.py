@@ -61,9 +61,7 @@ def test_the_command_that_is_printed_repeats_the_result(cutaway: Cutaway, model_
 
 
 def test_a_named_task_takes_its_own_parameters(cutaway: Cutaway, model_folder: Path) -> None:
-    said = record(
-        cutaway(*margin(model_folder, "--task", "ioi", "task.n=8", "task.order=baba", "--json")).out
-    )
+    said = record(cutaway(*margin(model_folder, "--task", "ioi", "task.n=8", "task.order=baba", "--json")).out)
     assert said["provenance"]["task"]["name"] == "ioi"
     assert said["provenance"]["task"]["parameters"] == {"n": 8, "order": "baba"}
     assert "--task ioi task.n=8 task.order=baba" in said["provenance"]["command"]
@@ -94,9 +92,7 @@ def test_json_is_alone_on_standard_output(cutaway: Cutaway, model_folder: Path) 
 
 
 def test_how_the_model_is_opened_is_part_of_the_command(cutaway: Cutaway, model_folder: Path) -> None:
-    said = record(
-        cutaway(*margin(model_folder, "-p", FRANCE, "--dtype", "bfloat16", "--device=cpu", "--json")).out
-    )
+    said = record(cutaway(*margin(model_folder, "-p", FRANCE, "--dtype", "bfloat16", "--device=cpu", "--json")).out)
     assert said["provenance"]["model"]["dtype"] == "bfloat16"
     assert "--device=cpu --dtype=bfloat16" in said["provenance"]["command"]
 
@@ -137,9 +133,7 @@ def test_how_the_model_is_opened_is_part_of_the_command(cutaway: Cutaway, model_
         ("run margin -p x --metric rang", "There is no metric 'rang'; did you mean 'rank'?"),
     ],
 )
-def test_what_cannot_be_done_is_a_sentence_and_status_two(
-    cutaway: Cutaway, words: str, sentence: str
-) -> None:
+def test_what_cannot_be_done_is_a_sentence_and_status_two(cutaway: Cutaway, words: str, sentence: str) -> None:
     said = cutaway("--plugin", MARGIN, *shlex.split(words))
     assert said.status == 2
     assert sentence in " ".join(said.err.split())

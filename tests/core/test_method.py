@@ -85,9 +85,7 @@ def test_a_method_is_copied_and_pickled_as_a_function_is() -> None:
     assert lengths.__reduce__() == "lengths"
 
 
-@pytest.mark.parametrize(
-    "given", ["one prompt", ["one prompt"], ("one prompt",), Task.from_prompts("one prompt")]
-)
+@pytest.mark.parametrize("given", ["one prompt", ["one prompt"], ("one prompt",), Task.from_prompts("one prompt")])
 def test_prompts_become_a_task(given: Any) -> None:
     assert as_task(given).prompts == ("one prompt",)
     assert lengths(Network(), given).data["length"].values.tolist() == [[10]]
@@ -95,18 +93,14 @@ def test_prompts_become_a_task(given: Any) -> None:
 
 @pytest.mark.parametrize("given", [7, None, [], [1, 2], {"prompt": "x"}])
 def test_what_is_no_task_is_refused(given: Any) -> None:
-    with pytest.raises(
-        TaskError, match=r"a task cannot be made from .*; it is a Task, a prompt, or a list of prompts"
-    ):
+    with pytest.raises(TaskError, match=r"a task cannot be made from .*; it is a Task, a prompt, or a list of prompts"):
         lengths(Network(), given)
 
 
 def test_parameters_are_checked() -> None:
     with pytest.raises(ParameterError, match=r"'lengths' has no parameter 'factr'; did you mean 'factor'\?"):
         lengths(Network(), FRANCE, factr=2)  # type: ignore[call-arg]
-    with pytest.raises(
-        ParameterError, match=r"'factor' of 'lengths' is 0; it should be greater than or equal to 1"
-    ):
+    with pytest.raises(ParameterError, match=r"'factor' of 'lengths' is 0; it should be greater than or equal to 1"):
         lengths(Network(), FRANCE, factor=0)
 
 

@@ -107,18 +107,14 @@ def test_what_is_written_is_read_back(values: dict[str, Any]) -> None:
 
 
 def test_python_values_keep_their_types() -> None:
-    values = parameters.validate(
-        lens, {"top": np.int64(7), "scales": [1, np.float32(2.5)], "names": ["a", "b"]}
-    )
+    values = parameters.validate(lens, {"top": np.int64(7), "scales": [1, np.float32(2.5)], "names": ["a", "b"]})
     assert values["top"] == 7
     assert type(values["top"]) is int
     assert values["scales"] == [1.0, 2.5]
     assert values["names"] == ("a", "b")
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("top", "3"), ("top", True), ("top", 2.5), ("strict", 1), ("sites", 3)]
-)
+@pytest.mark.parametrize(("name", "value"), [("top", "3"), ("top", True), ("top", 2.5), ("strict", 1), ("sites", 3)])
 def test_python_values_of_another_type_are_refused(name: str, value: Any) -> None:
     with pytest.raises(ParameterError, match=f"parameter '{name}' of 'lens' is"):
         parameters.validate(lens, {name: value})
@@ -142,9 +138,7 @@ def test_a_wrong_name_or_value_is_said_in_three_parts(values: dict[str, Any], me
 
 
 def test_a_command_line_value_is_shown_as_it_was_typed() -> None:
-    with pytest.raises(
-        ParameterError, match="parameter 'top' of 'lens' is three; it should be a valid integer"
-    ):
+    with pytest.raises(ParameterError, match="parameter 'top' of 'lens' is three; it should be a valid integer"):
         parameters.parse(lens, {"top": "three"})
 
 

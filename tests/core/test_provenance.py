@@ -35,9 +35,7 @@ def test_the_record_of_a_task_is_json_with_its_fingerprint() -> None:
 def test_a_named_task_is_repeated_by_its_name() -> None:
     task = remember_origin(replace(FRANCE), Origin("capitals", {"n": 20, "seed": 3}))
     line = command_line("logit_lens", "smollm2", task, {"top": 3, "layers": [1, 2]})
-    expected = (
-        "cutaway run logit_lens --model smollm2 --task capitals task.n=20 task.seed=3 top=3 'layers=[1, 2]'"
-    )
+    expected = "cutaway run logit_lens --model smollm2 --task capitals task.n=20 task.seed=3 top=3 'layers=[1, 2]'"
     assert line == expected
 
 

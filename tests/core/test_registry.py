@@ -83,9 +83,7 @@ def test_a_strangers_method_is_found_with_all_that_is_written_about_it(installed
 
 
 def test_finding_imports_nothing(installed: Installed) -> None:
-    exploding = (
-        "from cutaway import method\nraise RuntimeError('imported')\n@method(asks='?')\ndef f(m, t): ...\n"
-    )
+    exploding = "from cutaway import method\nraise RuntimeError('imported')\n@method(asks='?')\ndef f(m, t): ...\n"
     installed(
         "boom",
         {"boom/__init__.py": "raise RuntimeError('imported')\n", "boom/f.py": exploding},
@@ -124,9 +122,7 @@ def test_a_name_that_two_strangers_have_must_be_written_out(installed: Installed
 
 def test_an_unknown_name_gets_the_nearest(installed: Installed) -> None:
     installed("strange-lens", {"strange_lens.py": LENS}, {"x": "strange_lens"})
-    with pytest.raises(
-        MethodError, match=r"there is no method 'my_lenz'; did you mean 'my_lens'\?.*cutaway list"
-    ):
+    with pytest.raises(MethodError, match=r"there is no method 'my_lenz'; did you mean 'my_lens'\?.*cutaway list"):
         registry.find("method", "my_lenz")
     with pytest.raises(TaskError, match="there is no task 'io'; did you mean 'ioi'"):
         registry.find("task", "io")
@@ -152,9 +148,7 @@ def test_a_broken_file_is_left_out_and_its_neighbours_stay(installed: Installed)
 
 def test_an_entry_point_to_nowhere_is_a_warning(installed: Installed) -> None:
     installed("ghost", {}, {"x": "no_such_module.at.all"})
-    with pytest.warns(
-        registry.PluginWarning, match="ghost announces the module 'no_such_module.at.all', which is not"
-    ):
+    with pytest.warns(registry.PluginWarning, match="ghost announces the module 'no_such_module.at.all', which is not"):
         names()
 
 

@@ -20,14 +20,12 @@ def asked(start: Start, tokenizer: Any, folder: Path) -> dict[str, Any]:
     from bench.gradients import question
     from bench.harness import Bench
 
-    bench = Bench("smollm2", folder, None, threads=1, quick=True, say=lambda text: None)
+    bench = Bench("smollm2", folder, None, threads=1, quick=True, most=None, say=lambda text: None)
     return question(bench, start("plain"))
 
 
 @pytest.mark.parametrize("target", ["probability", "logit"])
-def test_integrated_gradients_equal_captum(
-    start: Start, asked: dict[str, Any], tokenizer: Any, target: str
-) -> None:
+def test_integrated_gradients_equal_captum(start: Start, asked: dict[str, Any], tokenizer: Any, target: str) -> None:
     from bench.gradients import by_hand
     from bench.harness import largest_difference
 
@@ -35,9 +33,7 @@ def test_integrated_gradients_equal_captum(
     given = by_hand(asked, tokenizer.unk_token_id)
     theirs = start("inseq").ask("captum", **given, steps=STEPS, target=target, values=True).values
 
-    assert largest_difference(ours["values"], theirs["values"]) < 1e-4 * max(
-        1.0, np.nanmax(np.abs(theirs["values"]))
-    )
+    assert largest_difference(ours["values"], theirs["values"]) < 1e-4 * max(1.0, np.nanmax(np.abs(theirs["values"])))
     assert np.abs(ours["gaps"] - theirs["gaps"]).max() < 1e-3
     assert np.nanmax(np.abs(theirs["values"])) > 0.1
 

@@ -19,9 +19,7 @@ def test_patching_grid_equals_nnsight(start: Callable[[str], Any], tokenizer: An
     asked = pair(tokenizer)
     cells = [[layer, position] for layer in (0, 11, 23, 29) for position in (8, 9, 13)]
     found = by_cell(start("ours").ask("sweep", over="resid_pre[*]@*", pair=spec(asked), values=True))
-    theirs = (
-        start("nnsight").ask("grid", **asked.arguments, cells=cells, way=way, values=True).values["values"]
-    )
+    theirs = start("nnsight").ask("grid", **asked.arguments, cells=cells, way=way, values=True).values["values"]
 
     assert np.abs(ordered(found, cells) - theirs).max() < 1e-4
     assert theirs.max() - theirs.min() > 5

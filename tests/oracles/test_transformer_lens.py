@@ -43,9 +43,7 @@ def test_head_patching_equals_transformer_lens(start: Start, tokenizer: Any) -> 
 
     asked = pair(tokenizer)
     found = by_cell(start("ours").ask("sweep", over="z[*].head[*]@-1", pair=spec(asked), values=True))
-    ours = np.array(
-        [value for (_, _, _), value in sorted(found.items(), key=lambda item: (item[0][0], item[0][2]))]
-    )
+    ours = np.array([value for (_, _, _), value in sorted(found.items(), key=lambda item: (item[0][0], item[0][2]))])
     theirs = start("transformer_lens").ask("heads", **asked.arguments, values=True).values["values"]
 
     assert ours.shape == theirs.shape == (270,)
@@ -71,8 +69,11 @@ def test_lens_equals_transformer_lens(start: Start, tokenizer: Any) -> None:
 
     ids = list(pair(tokenizer, 64).source_ids)
     ours = start("ours").ask("lens", ids=ids, text=text_of(tokenizer, ids), values=True).values
-    theirs = start("transformer_lens").ask("lens", ids=ids, values=True).values
+    theirs = start("transformer_lens").ask("lens", ids=ids, every=True, values=True).values
 
-    assert ours["following"].shape == theirs["following"].shape == (30, 63)
-    assert np.abs(ours["following"] - theirs["following"]).max() < 1e-3
-    assert (ours["top"] == theirs["top"]).mean() > 0.99  # equal scores may change places
+    assert ours["answer"].shape == (30, 63)  # the last token is left out: see bench/side/ours.py
+    for name in ("probability", "answer", "entropy", "divergence"):
+        assert np.abs(ours[name] - theirs[name][:, :-1]).max() < 2e-3, name
+    assert np.abs(ours["probability"] - theirs["probability"][:, :-1]).max() < TOLERANCE
+    assert (ours["top"] == theirs["top"][:, :-1]).mean() > 0.99  # equal scores may change places
+    assert theirs["divergence"].max() > 1

@@ -28,9 +28,7 @@ Body = Callable[[Model, Task], Any]
 def result_of(model: Model, task: Task, **changed: Any) -> Result:
     """An honest little result: the largest logit of each prompt, with a check."""
     logits = model.run(task, logits="last").last_logits
-    data = xr.Dataset(
-        {"largest": ("prompt", logits.max(-1).values.numpy())}, coords={"prompt": list(task.prompts)}
-    )
+    data = xr.Dataset({"largest": ("prompt", logits.max(-1).values.numpy())}, coords={"prompt": list(task.prompts)})
     check = Check("It is large.", "Compare with the smallest.", 2.0, 1.0, (0.5, 1.5), 20, True)
     views = (view.bars(value="largest", label="prompt", title="Largest logit"),)
     return Result(**{"data": data, "views": views, "checks": (check,), **changed})
@@ -87,13 +85,9 @@ def test_a_schema_that_the_command_line_cannot_say_is_found() -> None:
 
 def test_views_and_figures_are_looked_at() -> None:
     nameless = (View("bars", "", {"value": "largest", "label": "prompt"}),)
-    assert "a bars view has no title" in broken(
-        lambda m, t: result_of(m, t, views=nameless), "returns_a_result"
-    )
+    assert "a bars view has no title" in broken(lambda m, t: result_of(m, t, views=nameless), "returns_a_result")
     odd = {"score": float("nan")}
-    assert "the metric 'score' is not a number" in broken(
-        lambda m, t: result_of(m, t, metrics=odd), "returns_a_result"
-    )
+    assert "the metric 'score' is not a number" in broken(lambda m, t: result_of(m, t, metrics=odd), "returns_a_result")
 
 
 @pytest.mark.parametrize(
@@ -109,9 +103,7 @@ def test_a_check_needs_a_claim_a_control_and_figures(check: Check, said: str) ->
 
 
 def test_a_method_that_only_describes_needs_no_check() -> None:
-    check_method(
-        made(lambda m, t: result_of(m, t, checks=()), describes_only=True), laws=["checks_what_it_claims"]
-    )
+    check_method(made(lambda m, t: result_of(m, t, checks=()), describes_only=True), laws=["checks_what_it_claims"])
 
 
 def test_a_result_that_changes_is_found() -> None:

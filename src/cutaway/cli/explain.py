@@ -51,7 +51,7 @@ def explain(
 
     [dim]Simplest:[/] cutaway explain "The capital of France is"
 
-    [dim]With a contrast:[/] cutaway explain "When Mary and John went to the store, John gave a drink to" --instead "When Mary and John went to the store, Mary gave a drink to" --html report.html
+    [dim]With a contrast:[/] cutaway explain "The capital of France is" --instead "The capital of Italy is"
     """
     if not prompt.strip():
         raise TaskError(

@@ -159,9 +159,7 @@ def _views() -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for record in _view_records():
         words = [name if needed else f"[{name}]" for name, needed in record["roles"].items()]
-        table.add_row(
-            Text(record["name"], style="cyan"), Text(record["asks"]).append("\n" + " ".join(words), "dim")
-        )
+        table.add_row(Text(record["name"], style="cyan"), Text(record["asks"]).append("\n" + " ".join(words), "dim"))
     return Group(Text("Views", style="bold"), table)
 
 

@@ -138,9 +138,7 @@ def _options(
     ] = None,
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", help="Print the version and leave.", is_eager=True, callback=_print_version
-        ),
+        typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_print_version),
     ] = False,
 ) -> None:
     """Open up a running language model: see what it computes, find what causes what, change it."""

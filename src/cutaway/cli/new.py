@@ -24,9 +24,7 @@ KINDS = ("method", "task")
 def new(
     kind: Annotated[str, typer.Argument(metavar="KIND", hidden=True)],
     name: Annotated[str, typer.Argument(metavar="NAME", hidden=True)],
-    folder: Annotated[
-        Path, typer.Option("--folder", metavar="FOLDER", help="Where the files are written.")
-    ] = Path(),
+    folder: Annotated[Path, typer.Option("--folder", metavar="FOLDER", help="Where the files are written.")] = Path(),
 ) -> None:
     """Begin a method or a task of your own: a file that works.
 
@@ -38,9 +36,7 @@ def new(
     console = Console(highlight=False)
     console.print(f"Wrote {written[0]} and {written[1]}.")
     example = "--task ioi" if kind == "method" else ""
-    run = (
-        f"run {written[0].stem} {example}" if kind == "method" else f"run logit_lens --task {written[0].stem}"
-    )
+    run = f"run {written[0].stem} {example}" if kind == "method" else f"run logit_lens --task {written[0].stem}"
     for label, command in (
         ("Try it: ", f"cutaway --plugin {written[0]} {run}".rstrip()),
         ("Test it:", f"python -m pytest {written[1]}"),
@@ -85,12 +81,8 @@ def write(kind: str, name: str, folder: Path) -> tuple[Path, Path]:
 def _refuse_name(kind: str, name: str) -> None:
     if not name.isidentifier() or keyword.iskeyword(name) or name.lower() != name or name.startswith("_"):
         expected = "a name is small letters, digits and underscores, as of a Python function."
-        raise ParameterError(
-            f"{name!r} cannot name a {kind};", expected, f"Write cutaway new {kind} my_{kind}."
-        )
+        raise ParameterError(f"{name!r} cannot name a {kind};", expected, f"Write cutaway new {kind} my_{kind}.")
     ours = [entry.name for entry in registry.entries(kind) if entry.distribution == registry.OURS]
     if name in ours:
         expected = "plug-ins do not take the names of built-ins."
-        raise ParameterError(
-            f"cutaway has a {kind} {name!r} already;", expected, f"Write for example my_{name}."
-        )
+        raise ParameterError(f"cutaway has a {kind} {name!r} already;", expected, f"Write for example my_{name}.")

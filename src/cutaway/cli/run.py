@@ -36,20 +36,14 @@ Texts = list[str] | None
 Method = Annotated[str, typer.Argument(metavar="METHOD", hidden=True)]
 Words = Annotated[Texts, typer.Argument(metavar="KEY=VALUE", hidden=True)]
 Model = Annotated[str, _option("--model", "-m", metavar="NAME", help="See `cutaway models`.", group=_MODEL)]
-Device = Annotated[
-    str | None, _option("--device", metavar="NAME", help="cpu, cuda, cuda:1 or mps.", group=_MODEL)
-]
-Dtype = Annotated[
-    str | None, _option("--dtype", metavar="NAME", help="float32, bfloat16 or float16.", group=_MODEL)
-]
+Device = Annotated[str | None, _option("--device", metavar="NAME", help="cpu, cuda, cuda:1 or mps.", group=_MODEL)]
+Dtype = Annotated[str | None, _option("--dtype", metavar="NAME", help="float32, bfloat16 or float16.", group=_MODEL)]
 TaskName = Annotated[
     str | None, _option("--task", "-t", metavar="NAME", help="See `cutaway list tasks`.", group=_ASKED)
 ]
 Prompt = Annotated[
     Texts,
-    _option(
-        "--prompt", "-p", metavar="TEXT", help="Your own, instead of a task; may be repeated.", group=_ASKED
-    ),
+    _option("--prompt", "-p", metavar="TEXT", help="Your own, instead of a task; may be repeated.", group=_ASKED),
 ]
 Contrast = Annotated[
     Texts, _option("--contrast", metavar="TEXT", help="The prompt with one thing changed.", group=_ASKED)
@@ -106,9 +100,7 @@ def run(
         raise typer.Exit
     from cutaway.runtime.run import Prompts, prepare  # numpy, xarray
 
-    prompts = Prompts(
-        tuple(prompt or ()), tuple(contrast or ()), tuple(answer or ()), tuple(wrong or ()), file, metric
-    )
+    prompts = Prompts(tuple(prompt or ()), tuple(contrast or ()), tuple(answer or ()), tuple(wrong or ()), file, metric)
     prepared = prepare(method, words or (), task, prompts)
     _refuse_unwritable(out or ())
     result = _result(method, prepared, model, {"device": device, "dtype": dtype})
@@ -144,9 +136,7 @@ def _refuse_unwritable(paths: Sequence[Path]) -> None:
     for path in paths:
         if path.suffix not in known:
             expected = f"the suffixes are {', '.join(sorted(known))}."
-            raise StoreError(
-                f"the file {path} ends in {path.suffix!r};", expected, f"Write --out {path.stem}.nc."
-            )
+            raise StoreError(f"the file {path} ends in {path.suffix!r};", expected, f"Write --out {path.stem}.nc.")
         if not path.absolute().parent.is_dir():
             raise StoreError(
                 f"the folder {path.parent} does not exist;", "a file is written into one.", "Make it first."

@@ -126,9 +126,7 @@ def _decorators(tree: ast.Module) -> dict[str, str]:
     return names
 
 
-def _decorated(
-    tree: ast.Module, decorators: Mapping[str, str]
-) -> Iterator[tuple[ast.FunctionDef, ast.Call, str]]:
+def _decorated(tree: ast.Module, decorators: Mapping[str, str]) -> Iterator[tuple[ast.FunctionDef, ast.Call, str]]:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
             for call in node.decorator_list:
@@ -150,9 +148,7 @@ def _kind(called: ast.expr, decorators: Mapping[str, str]) -> str:
             return ""
 
 
-def _entry(
-    node: ast.FunctionDef, call: ast.Call, kind: str, path: Path, module: str, tree: ast.Module
-) -> Entry:
+def _entry(node: ast.FunctionDef, call: ast.Call, kind: str, path: Path, module: str, tree: ast.Module) -> Entry:
     facts = {k.arg: _literal(k.value) for k in call.keywords if k.arg}
     name = _literal(call.args[0]) if call.args else node.name
     needs = facts.get("needs") or ()

@@ -151,9 +151,7 @@ class TaskBuilder(Generic[P]):
             raise _by_name(self.name, args, parameters.names_of(self.function))
         values = parameters.validate(self.function, kwargs)
         function: Callable[..., Task] = self.function
-        return remember_origin(
-            function(**values), Origin(self.name, parameters.chosen(self.function, values))
-        )
+        return remember_origin(function(**values), Origin(self.name, parameters.chosen(self.function, values)))
 
     def __reduce__(self) -> str:
         return self.name

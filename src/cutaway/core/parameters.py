@@ -230,9 +230,7 @@ def _unknown(function: Callable[..., Any], name: str, known: list[str]) -> Param
     if not known:
         return ParameterError(what, "it takes none.")
     guess = nearest(name, known)
-    return ParameterError(
-        what, guess if guess.startswith("did") else "", f"Its parameters: {', '.join(known)}."
-    )
+    return ParameterError(what, guess if guess.startswith("did") else "", f"Its parameters: {', '.join(known)}.")
 
 
 def _refused(

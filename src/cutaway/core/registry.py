@@ -139,9 +139,7 @@ def load_file(path: str | Path) -> list[Entry]:
         ast.parse(file.read_bytes())
         found = entries_of_file(file, _module_name(file))
     except OSError as error:
-        raise MethodError(
-            f"{file} cannot be read: {error.strerror};", "a plug-in is a Python file.", advice
-        ) from error
+        raise MethodError(f"{file} cannot be read: {error.strerror};", "a plug-in is a Python file.", advice) from error
     except SyntaxError as error:
         where = f"line {error.lineno}: {error.msg}"
         raise MethodError(f"{file} is not valid Python ({where});", "a plug-in is a Python file.") from error

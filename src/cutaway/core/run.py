@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cutaway.core.errors import SiteError
@@ -30,6 +30,9 @@ class Run(Mapping[Site, "Tensor"]):
         positions: named positions of the prompts.
         rows: for each row of the batch, which prompt it is: more rows than prompts where an edit has several scales.
         plan: what was done, in words.
+        logits_at_end: True when `logits` are those of the last token alone.
+        encoder_ids: token ids that the encoder read, in an encoder-decoder; `ids` are the decoder's.
+        n_layers: number of layers of each stack, for layers that are counted from the end.
     """
 
     held: Mapping[Site, Tensor]
@@ -42,11 +45,17 @@ class Run(Mapping[Site, "Tensor"]):
     rows: tuple[int, ...] = ()
     plan: Any = None
     logits_at_end: bool = False
+    encoder_ids: tuple[tuple[int, ...], ...] = ()
+    n_layers: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def lengths(self) -> tuple[int, ...]:
         """Number of tokens of each row."""
         return tuple(len(ids) for ids in self.ids)
+
+    def lengths_at(self, site: Site) -> tuple[int, ...]:
+        """Number of positions of each row at a site: the encoder's tokens or the decoder's."""
+        return tuple(len(ids) for ids in self.encoder_ids) if site.on_encoder and self.encoder_ids else self.lengths
 
     @property
     def last_logits(self) -> Tensor:
@@ -97,6 +106,9 @@ class Run(Mapping[Site, "Tensor"]):
         return list(range(len(self.ids)))
 
     def _find(self, table: Mapping[Site, Tensor], site: Site, done: str) -> Tensor:
+        size = self.n_layers.get("" if site.stack == "cross" else site.stack, 0)
+        if isinstance(site.layer, int) and -size <= site.layer < 0:
+            site = replace(site, layer=site.layer + size)
         if site in table:
             return table[site]
         if isinstance(site.layer, Span):
@@ -106,6 +118,9 @@ class Run(Mapping[Site, "Tensor"]):
                 held, site
             ):
                 return self._part(held, value, site)
+        spread = [name for name in ("head", "unit", "expert") if isinstance(getattr(site, name), Span)]
+        if len(spread) == 1 and (parts := self._gathered(table, site, spread[0])):
+            return _side_by_side(parts, site, spread[0])
         raise SiteError(
             f"'{site}' was not {done} in this run.",
             f"It has: {', '.join(str(s) for s in list(table)[:8]) or 'no sites'}{' …' if len(table) > 8 else ''}.",
@@ -116,7 +131,8 @@ class Run(Mapping[Site, "Tensor"]):
         import torch
 
         mine = [s for s in table if (s.kind, s.stack) == (site.kind, site.stack) and isinstance(s.layer, int)]
-        size = 1 + max((int(s.layer) for s in mine), default=-1)  # type: ignore[arg-type]
+        known = self.n_layers.get("" if site.stack == "cross" else site.stack)
+        size = known or 1 + max((int(s.layer) for s in mine), default=-1)  # type: ignore[arg-type]
         assert isinstance(site.layer, Span)
         wanted = [layer for layer in site.layer.indices(size) if any(s.layer == layer for s in mine)]
         if not wanted:
@@ -133,6 +149,16 @@ class Run(Mapping[Site, "Tensor"]):
         ]
         return torch.stack(parts)
 
+    def _gathered(self, table: Mapping[Site, Tensor], site: Site, name: str) -> list[Tensor]:
+        """Values of the single heads, units or experts that a slice names, where these were read one by one."""
+        span = getattr(site, name)
+        every = {getattr(s, name): v for s, v in table.items() if replace(s, **{name: span}) == site}
+        numbers = sorted(number for number in every if isinstance(number, int))
+        if span.from_end or not numbers:
+            return []
+        wanted = [number for number in span.indices(numbers[-1] + 1) if number in numbers]
+        return [every[number] for number in wanted]
+
     def _part(self, held: Site, value: Tensor, site: Site) -> Tensor:
         dims = list(held.dims)
         for name, wanted, have in (
@@ -143,16 +169,39 @@ class Run(Mapping[Site, "Tensor"]):
             if isinstance(wanted, int) and have is None and name in dims:
                 value = value.select(dims.index(name), wanted)
                 dims.remove(name)
+            elif isinstance(wanted, Span) and have is None and name in dims:
+                axis = dims.index(name)
+                value = value.movedim(axis, 0)[wanted.indices(value.shape[axis])].movedim(0, axis)
         name = "query" if "query" in dims else "position"
         if held.position is None and isinstance(site.position, int | str) and name in dims:
             axis = dims.index(name)
-            where = token_positions(site.position, self.lengths, self.positions)
+            named = self.positions if site.on_encoder or not self.encoder_ids else {}
+            where = token_positions(site.position, self.lengths_at(site), named)
             moved = value.movedim(axis, 1)
             value = moved[self._rows(), where]
         elif held.position is None and isinstance(site.position, Span) and site.position != Span():
             axis = dims.index(name)
+            self._require_one_end(site)
             value = value.movedim(axis, 0)[site.position.indices(value.shape[axis])].movedim(0, axis)
         return value
+
+    def _require_one_end(self, site: Site) -> None:
+        """A slice of positions that counts from the end needs prompts that end at one place."""
+        lengths, span = self.lengths_at(site), site.position
+        assert isinstance(span, Span)
+        if len(set(lengths)) > 1 and span.from_end:
+            raise SiteError(
+                f"'{site}' counts from the end of prompts of {min(lengths)} to {max(lengths)} tokens.",
+                "Where prompts differ in length, a slice counts from the start of each prompt.",
+                "Ask for one position at a time, as in '@-1'.",
+            )
+
+
+def _side_by_side(parts: Sequence[Tensor], site: Site, name: str) -> Tensor:
+    import torch
+
+    dim = KINDS[site.kind][1][-1] if name == "unit" else name
+    return torch.stack(list(parts), dim=site.dims.index(dim))
 
 
 def _holds(held: Site, site: Site) -> bool:

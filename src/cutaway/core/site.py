@@ -75,6 +75,11 @@ class Span:
         text = f"{'' if self.start is None else self.start}:{'' if self.stop is None else self.stop}"
         return text if self.step is None else f"{text}:{self.step}"
 
+    @property
+    def from_end(self) -> bool:
+        """True when a bound counts from the end, or the numbers come in reverse."""
+        return any(number is not None and number < 0 for number in (self.start, self.stop, self.step))
+
     def indices(self, size: int) -> list[int]:
         """The numbers that the slice takes out of `range(size)`."""
         return list(range(size))[slice(self.start, self.stop, self.step)]
@@ -144,6 +149,12 @@ class Site:
             "query" if "query" in dims else "position": isinstance(self.position, int | str),
         }
         return tuple(dim for dim in dims if not gone.get(dim, False))
+
+    @property
+    def on_encoder(self) -> bool:
+        """True when positions are the encoder's: in its own stack, and for the keys that a decoder looks at."""
+        keys = ("k", "v", "k_pre_rope", "k_per_query_head", "v_per_query_head")
+        return self.stack == "encoder" or (self.stack == "cross" and self.kind in keys)
 
     @property
     def is_pattern(self) -> bool:
@@ -261,7 +272,7 @@ def _validate(site: Site) -> None:
         if getattr(site, field) is not None and field not in dims:
             able = [kind for kind, (_, names) in KINDS.items() if field in names]
             raise SiteError(f"{site.kind!r} has no {field}s.", f"Kinds that have: {', '.join(able)}.")
-    if isinstance(site.position, str) and not _NAME.match(site.position):
+    if isinstance(site.position, str) and not _NAME.fullmatch(site.position):
         raise SiteError(
             f"{site.position!r} is not a name of a position.", "", "Write a word, as in '@subject'."
         )

@@ -37,6 +37,7 @@ class Layer:
         experts: the module that runs the experts.
         n_heads, n_kv_heads, d_head, d_value, d_mlp, n_experts: sizes, 0 where there is none.
         sinks: columns of the softmax beyond the keys (attention sinks).
+        complete: the contributions that are served are all that the layer adds.
         parallel: attention and MLP read the same stream.
         post_norm: the stream is normalised after each sum.
     """
@@ -59,6 +60,7 @@ class Layer:
     d_mlp: int = 0
     n_experts: int = 0
     sinks: int = 0
+    complete: bool = False
     parallel: bool = False
     post_norm: bool = False
 
@@ -91,7 +93,9 @@ class Anatomy:
         self.is_encoder_decoder = bool(getattr(self.config, "is_encoder_decoder", False))
         self._found = _find_stacks(hf, self.is_encoder_decoder)
         unembed = hf.get_output_embeddings() if hasattr(hf, "get_output_embeddings") else None
-        self.unembed: nn.Module | None = unembed if isinstance(unembed, nn.Module) else None
+        if isinstance(unembed, nn.ModuleList) or not isinstance(unembed, nn.Module):
+            unembed = None  # a list has one matrix for each of several texts: none is the unembedding
+        self.unembed: nn.Module | None = unembed
         self.embed: nn.Module | None = _input_embeddings(hf)
 
     # --- sizes ---------------------------------------------------------------------------------------------------
@@ -149,7 +153,9 @@ class Anatomy:
             return True
         if getattr(self.config, "is_decoder", False):
             return True
-        return (self.unembed is not None and "CausalLM" in type(self.hf).__name__) or _is_causal_class(self.hf)
+        return (self.unembed is not None and "CausalLM" in type(self.hf).__name__) or _is_causal_class(
+            self.hf
+        )
 
     @property
     def has_unembedding(self) -> bool:
@@ -315,7 +321,7 @@ def _probe_inputs(anatomy: Anatomy) -> dict[str, Any]:
         5, max(6, min(anatomy.vocab_size, 1000) - 5), (1, PROBE_LENGTH), generator=generator
     ).to(device)
     if anatomy.is_encoder_decoder:
-        return {"input_ids": ids, "decoder_input_ids": ids.flip(1)}
+        return {"input_ids": ids, "decoder_input_ids": ids.flip(1)[:, 1:]}  # of another length: two texts can be told
     return {"input_ids": ids}
 
 
@@ -323,7 +329,8 @@ def _examine(anatomy: Anatomy) -> dict[str, Stack]:
     stacks = {}
     tolerance = probe_tolerance(anatomy.hf)
     for name, (path, blocks) in anatomy._found.items():
-        traces = probe.watch(anatomy.hf, blocks, _probe_inputs(anatomy))
+        length = PROBE_LENGTH - (anatomy.is_encoder_decoder and name == "")
+        traces = probe.watch(anatomy.hf, blocks, _probe_inputs(anatomy), length)
         layers, cross = [], {}
         for trace in traces:
             layer = Layer(trace.index, trace.path, trace.module, trace.out_index)

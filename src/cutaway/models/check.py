@@ -54,7 +54,7 @@ class CheckReport:
         dtype: of its weights.
         laws: what each law found.
         sites: every kind of site, served or refused.
-        tier: how far changed runs share work.
+        tier: how far changed runs share work; "none" where the stream between layers is not served.
     """
 
     model: str
@@ -125,7 +125,11 @@ def tier_of(model: Model) -> str:
     """How far this network lets changed runs share work."""
     from cutaway.models import sweep
 
-    return "full" if model.anatomy.is_encoder_decoder else sweep.tier_of(model)
+    anatomy = model.anatomy
+    if anatomy.is_encoder_decoder:
+        return "full"
+    served = all("resid_post" in layer.places for layer in anatomy.stacks[""].layers)
+    return sweep.tier_of(model) if served else "none"
 
 
 def sites_of(model: Model) -> tuple[SiteReport, ...]:
@@ -161,6 +165,8 @@ def resumes(bench: Bench) -> Finding:
     if anatomy.is_encoder_decoder or not anatomy.has_unembedding:
         return Finding("resumes", skipped="sweeps of this kind of network run every layer")
     tier = tier_of(model)
+    if tier == "none":
+        return Finding("resumes", skipped="the stream between layers is not served")
     cells = [
         Site("resid_pre", layer, position=4)
         for layer in sorted({0, anatomy.n_layers // 2, anatomy.n_layers - 1})

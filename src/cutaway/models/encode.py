@@ -31,11 +31,11 @@ class Encoded:
 def encode(prompts: Prompts, tokenizer: Any, named: Mapping[str, Sequence[int]] | None = None) -> Encoded:
     """Token ids of prompts in any form that is allowed; `TaskError` says what is."""
     if isinstance(prompts, Encoded):
-        return prompts
+        return _checked(Encoded(prompts.ids, {**prompts.named, **named})) if named else prompts
     if hasattr(prompts, "encode") and not isinstance(prompts, str):
         prompts = prompts.encode(tokenizer)
     if hasattr(prompts, "contrast_ids"):
-        return Encoded(tuple(prompts.ids), {**prompts.positions, **(named or {})})
+        return _checked(Encoded(tuple(prompts.ids), {**prompts.positions, **(named or {})}))
     if isinstance(prompts, Tensor):
         prompts = prompts.tolist()
     if isinstance(prompts, str):
@@ -48,7 +48,24 @@ def encode(prompts: Prompts, tokenizer: Any, named: Mapping[str, Sequence[int]] 
         raise TaskError(
             "There are no prompts.", "Give a text, a list of texts, lists of token ids, or a task."
         )
-    return Encoded(ids, dict(named or {}))
+    return _checked(Encoded(ids, dict(named or {})))
+
+
+def _checked(encoded: Encoded) -> Encoded:
+    """Every named position is a token of every prompt."""
+    for name, places in encoded.named.items():
+        if len(places) != len(encoded.ids):
+            raise TaskError(
+                f"The position {name!r} is given for {len(places)} prompts, there are {len(encoded.ids)}.",
+                "A named position is one token index for each prompt.",
+            )
+        for prompt, (place, length) in enumerate(zip(places, encoded.lengths, strict=True)):
+            if not 0 <= place < length:
+                raise TaskError(
+                    f"The position {name!r} is token {place} of prompt {prompt}, which has {length} tokens.",
+                    f"It is one of 0 to {length - 1}.",
+                )
+    return encoded
 
 
 def _ids(entry: Any, tokenizer: Any) -> tuple[int, ...]:

@@ -40,7 +40,16 @@ _VOCABULARIES = (
 
 
 PIECE = 1 << 22  # numbers that are converted at a time
-_CODES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}
+_CODES = {
+    "F32": "float32",
+    "BF16": "bfloat16",
+    "F16": "float16",
+    "F64": "float64",
+    "I64": "int64",
+    "I32": "int32",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
 
 
 @dataclass(frozen=True)
@@ -77,9 +86,7 @@ def load(folder: Path, name: str, how: Load) -> tuple[Any, Any]:
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=how.code)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=how.code)
-            hf = _module(
-                folder, name, config, how
-            )  # second: it takes up what reading a vocabulary leaves free
+            hf = _module(folder, name, config, how)  # second: it takes up what reading a vocabulary leaves free
             if how.device_map is None and how.device.type != "cpu" and not hasattr(hf, "hf_device_map"):
                 hf = hf.to(how.device)
         except ModelError:
@@ -101,8 +108,7 @@ def check(folder: Path, name: str) -> None:
         models = [file for file in here if file.endswith(".gguf")]
         raise ModelError(
             f"The folder of {name!r} has no config.json.",
-            "A model's folder has config.json, weights and tokenizer. "
-            f"In it: {', '.join(here[:5]) or 'nothing'}.",
+            f"A model's folder has config.json, weights and tokenizer. In it: {', '.join(here[:5]) or 'nothing'}.",
             f"Write ca.open({str(folder / models[0])!r})." if models else "Give the folder that has it.",
         )
     if read_json(folder / "config.json") is None:
@@ -129,9 +135,7 @@ def _broken(file: Path) -> str:
         return "is a pointer of Git LFS (run `git lfs pull`)"
     try:
         header = _header(file)
-        end = max(
-            (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0
-        )
+        end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
     except EOFError:
         return f"breaks off after {size} bytes"
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -231,7 +235,6 @@ def _module(folder: Path, name: str, config: Any, how: Load) -> Any:
 def _converting(folder: Path, config: Any, dtype: Any, options: dict[str, Any]) -> tuple[Any, Any] | None:
     """The module with its weights read one by one and converted; None where transformers must read them."""
     import transformers
-    from safetensors import safe_open
 
     files = weight_files(folder)
     model_class = getattr(transformers, (config.architectures or [""])[0], None)
@@ -241,14 +244,15 @@ def _converting(folder: Path, config: Any, dtype: Any, options: dict[str, Any]) 
         if not (folder / "generation_config.json").exists():
             return None  # transformers then finds such settings in config.json
         options = {**options, "generation_config": transformers.GenerationConfig.from_pretrained(folder)}
-    exact = getattr(
-        model_class, "_keep_in_fp32_modules", None
-    )  # some weights keep another type than asked for
+    # some classes keep some weights in another type than is asked for
+    exact = any(getattr(model_class, f"_keep_in_fp32_modules{name}", None) for name in ("", "_strict"))
     weights: dict[str, Any] = {}
     for file in files:
-        opened: Any = safe_open(file, framework="pt", backend="pread")
-        slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
-        weights |= slices if exact else {key: Converted(part, dtype) for key, part in slices.items()}
+        header = _header(file)
+        header.pop("__metadata__", None)
+        if any(entry["dtype"] not in _CODES for entry in header.values()):
+            return None
+        weights |= {key: Stored.at(file, entry, None if exact else dtype) for key, entry in header.items()}
     loaded: tuple[Any, Any] = model_class.from_pretrained(
         None, config=config, state_dict=weights, dtype=dtype, **options
     )
@@ -256,24 +260,41 @@ def _converting(folder: Path, config: Any, dtype: Any, options: dict[str, Any]) 
 
 
 @dataclass(frozen=True)
-class Converted:
-    """A tensor of a safetensors file, read some rows at a time and converted, when it is asked for with `[...]`."""
+class Stored:
+    """A tensor in a safetensors file, read and converted some rows at a time when it is asked for with `[...]`.
 
-    part: Any
-    dtype: torch.dtype
+    The library's slices of a file that is not mapped read the whole tensor, and then take the rows.
+    """
+
+    file: Path
+    start: int
+    shape: tuple[int, ...]
+    stored: torch.dtype
+    wanted: torch.dtype
+
+    @classmethod
+    def at(cls, file: Path, entry: Mapping[str, Any], dtype: torch.dtype | None) -> Stored:
+        """The tensor of an entry in the file's header; `dtype` None keeps the stored type, as integers do."""
+        import torch
+
+        with file.open("rb") as opened:
+            begin = 8 + int.from_bytes(opened.read(8), "little") + entry["data_offsets"][0]
+        stored: torch.dtype = getattr(torch, _CODES[entry["dtype"]])
+        wanted = dtype if dtype is not None and stored.is_floating_point else stored
+        return cls(file, begin, tuple(entry["shape"]), stored, wanted)
 
     def __getitem__(self, index: EllipsisType) -> torch.Tensor:
         import torch
 
-        shape = self.part.get_shape()
-        if len(shape) < 2 or math.prod(shape) <= PIECE:
-            whole: torch.Tensor = self.part[...]
-            return whole.to(self.dtype)
-        step = max(1, PIECE // math.prod(shape[1:]))
-        result = torch.empty(shape, dtype=self.dtype)
-        for first in range(0, shape[0], step):
-            result[first : first + step] = self.part[first : first + step]
-        return result
+        result = torch.empty(math.prod(self.shape), dtype=self.wanted)
+        with self.file.open("rb") as opened:
+            opened.seek(self.start)
+            for first in range(0, len(result), PIECE):
+                part = result[first : first + PIECE]
+                read = bytearray(len(part) * self.stored.itemsize)
+                opened.readinto(read)
+                part.copy_(torch.frombuffer(read, dtype=self.stored))
+        return result.view(self.shape)
 
 
 def _stored(folder: Path, config: Any) -> torch.dtype | None:
@@ -283,7 +304,7 @@ def _stored(folder: Path, config: Any) -> torch.dtype | None:
     stored: Any = config.dtype or config.get_text_config().dtype
     if stored is None and (first := weight_files(folder)[0]).suffix == ".safetensors":
         codes = {entry.get("dtype") for entry in _header(first).values()}
-        stored = next((dtype for code, dtype in _CODES.items() if code in codes), None)
+        stored = next((dtype for code, dtype in _CODES.items() if code in codes and "F" in code), None)
     named: torch.dtype | None = getattr(torch, stored) if isinstance(stored, str) else stored
     return named
 

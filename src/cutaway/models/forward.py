@@ -7,7 +7,7 @@ layer that is asked for, computes the logits at the asked positions only, and pu
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from cutaway.core.edit import Edit
-from cutaway.core.errors import ModelError, PlanError, SiteError
+from cutaway.core.errors import ModelError, PlanError
 from cutaway.core.run import Run
-from cutaway.core.site import KINDS, Site, Span
+from cutaway.core.site import Site
 from cutaway.models import memory, taps
 from cutaway.models.encode import Encoded, padded
 from cutaway.models.program import Clock, Program
@@ -98,7 +98,7 @@ def execute(
     size = _rows_at_once(hf, anatomy, request, batch)
     outcomes = []
     for chosen in memory.chunks(rows, size):
-        outcomes.append(_one_batch(hf, anatomy, request, [rows[i] for i in chosen], [i for i in chosen]))
+        outcomes.append(_one_batch(hf, anatomy, request, [rows[i] for i in chosen], chosen))  # noqa: PERF401
     ids = tuple(request.encoded.ids[row] for row in rows)
     if request.decoder is not None:
         ids = tuple(request.decoder.ids[row] for row in rows)
@@ -114,6 +114,8 @@ def execute(
         positions=named,
         rows=tuple(rows),
         logits_at_end=request.logits == "last",
+        encoder_ids=tuple(request.encoded.ids[row] for row in rows) if request.decoder is not None else (),
+        n_layers={name: len(blocks) for name, (_, blocks) in anatomy._found.items()},
     )
 
 
@@ -134,7 +136,8 @@ def _one_batch(hf: Any, anatomy: Anatomy, request: Request, rows: list[int], pla
         edits = tuple(_rolled(edit, places[0] % request.scales) for edit in request.edits)
     else:
         edits = request.edits
-    clock = Clock(lengths=lengths, named=named, rows=rows, cross_lengths=[len(e) for e in ids])
+    read = [len(entry) for entry in ids] if decoder is not None else None
+    clock = Clock(lengths=lengths, named=named, rows=rows, cross_lengths=read)
     program = Program(anatomy, request.reads, edits, clock, grad=request.grads)
     inputs = model_inputs(hf, ids, decoder)
     if request.grads:
@@ -238,10 +241,11 @@ def _with_gradients(
     try:
         for p in wanted:
             p.requires_grad_(False)
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             logits = _logits(hf, program.anatomy, program, request, inputs, lengths)
             assert logits is not None
             metric = _scored(request.metric, _at_end(logits, lengths, request.logits), program.clock.rows)
+            _require_slope(metric)
             sites = list(program.leaves)
             found = torch.autograd.grad(metric.sum(), [program.leaves[s] for s in sites], allow_unused=True)
     finally:
@@ -257,12 +261,21 @@ def _with_gradients(
     return _Outcome(values, grads, kept, metric.detach())
 
 
+def _require_slope(metric: Tensor) -> None:
+    if not metric.requires_grad:
+        raise PlanError(
+            "The metric does not change smoothly with the logits, so it has no gradient.",
+            "Counts, such as rank and accuracy, have none.",
+            "Use logit_difference, log_probability or kl.",
+        )
+
+
 # --- sizes and joining -------------------------------------------------------------------------------------------
 
 
 def _rows_at_once(hf: Any, anatomy: Anatomy, request: Request, batch: int | str) -> int:
     if request.strict:
-        return request.scales
+        return 1
     if isinstance(batch, int) and not isinstance(batch, bool):
         if batch < 1:
             raise PlanError(f"A batch of {batch} rows.", "A batch has one row or more,", 'or batch="auto".')
@@ -326,80 +339,3 @@ def _cat(tensors: list[Tensor], site: Site | str) -> Tensor | None:
         row += t.shape[0]
     return out
 
-
-def resolve(
-    edits: Sequence[Edit],
-    anatomy: Anatomy,
-    reference: Callable[[tuple[Site, ...]], Mapping[Site, Tensor]],
-    n_prompts: int,
-) -> tuple[Edit, ...]:
-    """Expand patterns, look up sources, and turn means and resampled values into tensors.
-
-    Args:
-        edits: as a user wrote them.
-        anatomy: of the network.
-        reference: runs the prompts and reads sites, for `mean` and `resample` without a reference.
-        n_prompts: of the run.
-    """
-    concrete = [replace(edit, site=site) for edit in edits for site in anatomy.expand(edit.site)]
-    needed = tuple(
-        {e.site.whole for e in concrete if e.operation in ("mean", "resample") and e.source is None}
-    )
-    own: Mapping[Site, Tensor] = reference(needed) if needed else {}
-    return tuple(_resolved(edit, own, n_prompts) for edit in concrete)
-
-
-def _resolved(edit: Edit, own: Mapping[Site, Tensor], n_prompts: int) -> Edit:
-    if edit.operation == "replace" and edit.source is not None:
-        site = edit.site if edit.source_site is None else edit.source_site
-        return replace(edit, value=edit.source[site], source=None)
-    if edit.operation == "mean":
-        source = own if edit.source is None else edit.source
-        return replace(edit, operation="replace", value=_mean(edit.site, source), source=None)
-    if edit.operation == "resample":
-        source = own if edit.source is None else edit.source
-        return replace(edit, operation="replace", value=_resampled(edit, source, n_prompts), source=None)
-    return edit
-
-
-def _mean(site: Site, source: Mapping[Site, Tensor]) -> Tensor:
-    """The mean over prompts and real positions; over prompts alone for scores and patterns."""
-    part = Site(site.kind, site.layer, site.head, site.unit, site.expert, stack=site.stack)
-    value = source[part]
-    if "query" in KINDS[site.kind][1]:
-        mean = value.mean(dim=0, keepdim=True)
-        return _at_positions(site, mean, source)
-    dims = list(part.dims)
-    axis = dims.index("position")
-    lengths = getattr(source, "lengths", None)
-    flat = value.movedim(axis, 1)
-    if lengths is None:
-        return flat.flatten(0, 1).mean(dim=0)
-    return torch.cat([flat[row, :length] for row, length in enumerate(lengths)]).mean(dim=0)
-
-
-def _at_positions(site: Site, mean: Tensor, source: Mapping[Site, Tensor]) -> Tensor:
-    if site.position is None or isinstance(site.position, Span):
-        return mean
-    if isinstance(site.position, str):
-        raise SiteError(f"A mean of '{site}' at a named position.", "", "Give the position as a number.")
-    return mean.select(mean.dim() - 2, site.position)
-
-
-def _resampled(edit: Edit, source: Mapping[Site, Tensor], n_prompts: int) -> Tensor:
-    value = source[edit.site]
-    generator = torch.Generator().manual_seed(edit.seed)
-    if value.shape[0] < 2:
-        raise PlanError(
-            f"'{edit}' draws from {value.shape[0]} prompt.",
-            "Resampling needs two prompts or more to draw from.",
-            'Give a reference run: ablate(site, "resample", reference=run).',
-        )
-    if value.shape[0] == n_prompts:
-        # Every prompt gets another one's value: a shuffled order, shifted by one.
-        order = torch.randperm(n_prompts, generator=generator)
-        drawn = torch.empty_like(order)
-        drawn[order] = order.roll(1)
-    else:
-        drawn = torch.randint(value.shape[0], (n_prompts,), generator=generator)
-    return value[drawn.to(value.device)]

@@ -19,11 +19,13 @@ from torch import Tensor
 from cutaway.core.edit import Edit, edits_of
 from cutaway.core.errors import ModelError, PlanError
 from cutaway.core.run import Run
-from cutaway.core.site import Site
+from cutaway.core.site import Site, Span
 from cutaway.models import taps
 from cutaway.models.encode import Encoded, Prompts, encode, padded
 from cutaway.models.forward import Request, input_device
 from cutaway.models.program import Clock, Program
+from cutaway.models.recording import by_length
+from cutaway.models.resolve import has_positions
 
 if TYPE_CHECKING:
     from cutaway.models.model import Model
@@ -85,22 +87,108 @@ def generate(
     if max_new_tokens < 1:
         raise PlanError(f"max_new_tokens is {max_new_tokens}.", "It is 1 or more.")
     encoded = encode(prompts, model.tokenizer)
-    edits = model._resolve(edits_of(edit), encoded)
+    model._within_context(encoded)
+    _require_single_rows(options)
+    starts = [1] * len(encoded.ids) if model.anatomy.is_encoder_decoder else None
+    edits = model._resolve(edits_of(edit), encoded, decoder_lengths=starts)
+    for one in edits:
+        _require_lasting(one, encoded)
     n_scales = Request(encoded, (), edits).scales
     rows = [row for row in range(len(encoded.ids)) for _ in range(n_scales)]
+    reads = _readable(model.expand(read), encoded)
+    chosen = _options(model, max_new_tokens, sample, options)
+    together = model.anatomy.is_encoder_decoder or len(set(encoded.lengths)) == 1 or _pads_left(model)
+    groups = [rows] if together else [[r for r in rows if r in group] for group in by_length(encoded).values()]
+    written: dict[int, list[tuple[int, ...]]] = {}
+    for group in groups:
+        out, values = _write_on(model, encoded, group, edits, reads, chosen, seed)
+        for row, new in zip(group, _new_ids(model, out, encoded, group, chosen), strict=True):
+            written.setdefault(row, []).append(new)
+    new_ids = tuple(new for row in range(len(encoded.ids)) for new in written[row])
+    return _generation(model, encoded, rows, edits, new_ids, values)
+
+
+def _write_on(
+    model: Model,
+    encoded: Encoded,
+    rows: list[int],
+    edits: Sequence[Edit],
+    reads: tuple[Site, ...],
+    chosen: dict[str, Any],
+    seed: int,
+) -> tuple[Tensor, dict[Site, Tensor]]:
+    """transformers' `generate` for a batch of rows, under the edits."""
+    clock = _clock(model, encoded, rows)
+    # Text goes on at its right end; what an encoder reads does not.
+    left = not model.anatomy.is_encoder_decoder
     ids = [encoded.ids[row] for row in rows]
-    reads = _readable(model.expand(read), ids)
-    clock, inputs = (
-        _clock(model, encoded, rows),
-        padded(ids, input_device(model.hf), left=True, pad=_pad(model)),
-    )
+    inputs = padded(ids, input_device(model.hf), left=left, pad=_pad(model))
     inputs.setdefault("attention_mask", torch.ones_like(inputs["input_ids"]))
     program = Program(model.anatomy, reads, edits, clock)
     kept: list[dict[Site, Tensor]] = []
-    with torch.no_grad(), program.installed(), _following(model, program, kept), _seeded(seed, sample):
-        out = model.hf.generate(**inputs, **_options(model, max_new_tokens, sample, options))
+    with (
+        torch.no_grad(),
+        program.installed(),
+        _following(model, program, kept),
+        _seeded(seed, chosen["do_sample"]),
+    ):
+        out = model.hf.generate(**inputs, **chosen)
     kept.append(dict(program.values))
-    return _generation(model, ids, rows, edits, out, inputs["input_ids"].shape[1], _values(reads, kept))
+    return out, _values(reads, kept)
+
+
+def _pads_left(model: Model) -> bool:
+    """True when this network writes the same after padding as without: some count positions from the padding on."""
+    known = model.__dict__.get("_padding_is_unseen")
+    if known is None:
+        known = model.__dict__["_padding_is_unseen"] = _same_with_padding(model)
+    return bool(known)
+
+
+def _same_with_padding(model: Model) -> bool:
+    device, found = input_device(model.hf), []
+    top = min(model.anatomy.vocab_size, 1000)
+    for ids in ([[5 % top, 7 % top, 9 % top]], [[5 % top, 7 % top, 9 % top], [8 % top] * 6]):
+        inputs = padded(ids, device, left=True, pad=_pad(model))
+        inputs.setdefault("attention_mask", torch.ones_like(inputs["input_ids"]))
+        options = _options(model, 2, False, {"output_logits": True, "return_dict_in_generate": True})
+        options["min_new_tokens"] = 2
+        with torch.no_grad():
+            found.append(torch.stack([logits[0] for logits in model.hf.generate(**inputs, **options).logits]))
+    tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2
+    gap = (found[0] - found[1]).float().norm() if found[0].shape == found[1].shape else torch.tensor(torch.inf)
+    return bool(gap <= tolerance * found[0].float().norm())
+
+
+def _require_single_rows(options: dict[str, Any]) -> None:
+    """Edits and positions belong to rows: a search that multiplies or reorders rows would move them."""
+    for name in ("num_beams", "num_return_sequences", "num_beam_groups"):
+        if (options.get(name) or 1) > 1:
+            raise PlanError(
+                f"{name} is {options[name]}.",
+                "Each prompt is continued in one row, greedily or with sample=True.",
+                "For several samples, give the prompt several times.",
+            )
+
+
+def _require_lasting(edit: Edit, encoded: Encoded) -> None:
+    """An edit says what it does to tokens that are not there yet."""
+    if edit.site.kind == "logits":
+        raise PlanError(
+            f"'{edit}' changes the logits, which generation reads as they leave the network.",
+            "",
+            "Edit 'final', or give logits_processor= to change the choice of tokens.",
+        )
+    position = edit.site.position
+    if edit.site.on_encoder or isinstance(position, int | str) or not has_positions(edit):
+        return
+    inside = isinstance(position, Span) and position.stop is not None and position.stop <= min(encoded.lengths)
+    if not inside:
+        raise PlanError(
+            f"'{edit}' holds a value for each position of the prompt, and none for the text that is written.",
+            "It can be put into a range of the prompt.",
+            f"Write '{edit.site.at(Span(0, min(encoded.lengths)))}'.",
+        )
 
 
 def _pad(model: Model) -> int:
@@ -120,8 +208,10 @@ def _options(model: Model, max_new_tokens: int, sample: bool, options: dict[str,
         "do_sample": sample,
         "pad_token_id": _pad(model),
     }
+    chosen["num_beams"] = 1
     if not sample:
         chosen |= {"temperature": None, "top_p": None, "top_k": None}
+        chosen |= {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
     return chosen | options
 
 
@@ -129,7 +219,7 @@ def _clock(model: Model, encoded: Encoded, rows: list[int]) -> Clock:
     lengths = [len(encoded.ids[row]) for row in rows]
     named = {name: [where[row] for row in rows] for name, where in encoded.named.items()}
     if model.anatomy.is_encoder_decoder:
-        return Clock([1] * len(rows), named=named, rows=rows, pads=[0] * len(rows))
+        return Clock([1] * len(rows), named=named, rows=rows, pads=[0] * len(rows), cross_lengths=lengths)
     return Clock(lengths, pads=[max(lengths) - length for length in lengths], named=named, rows=rows)
 
 
@@ -164,19 +254,25 @@ def _seeded(seed: int, sample: bool) -> Iterator[None]:
         yield
         return
     with torch.random.fork_rng():
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_available():
+            torch.cuda.manual_seed_all(seed)
         yield
 
 
-def _readable(sites: tuple[Site, ...], ids: list[tuple[int, ...]]) -> tuple[Site, ...]:
+# Each step gives these again for the text so far, or for its last token alone.
+_NOT_BY_STEP = ("k", "v", "k_per_query_head", "v_per_query_head", "final", "logits")
+
+
+def _readable(sites: tuple[Site, ...], encoded: Encoded) -> tuple[Site, ...]:
     for site in sites:
-        if site.position is not None or "position" not in site.dims or site.kind in ("k", "v", "logits"):
+        if site.position is not None or "position" not in site.dims or site.kind in _NOT_BY_STEP or site.on_encoder:
             raise PlanError(
                 f"'{site}' cannot be read while text is generated.",
                 "Sites with one value for each position can, at all positions.",
                 "Run the generated text once more: model.run([generation.ids[0]], read=...).",
             )
-    if sites and len({len(entry) for entry in ids}) > 1:
+    if sites and len(set(encoded.lengths)) > 1:
         raise PlanError(
             "Reading while generating needs prompts of one length.", "", "Generate from one prompt at a time."
         )
@@ -190,38 +286,41 @@ def _values(reads: tuple[Site, ...], kept: list[dict[Site, Tensor]]) -> dict[Sit
     }
 
 
+def _new_ids(
+    model: Model, out: Tensor, encoded: Encoded, rows: list[int], chosen: dict[str, Any]
+) -> list[tuple[int, ...]]:
+    """What was written in each row, up to the end token."""
+    longest = max(len(encoded.ids[row]) for row in rows)
+    start = 1 if model.anatomy.is_encoder_decoder else longest
+    ends = _end_tokens(chosen.get("eos_token_id", getattr(model.hf.generation_config, "eos_token_id", None)))
+    return [_until_end([int(i) for i in row[start:].tolist()], ends) for row in out]
+
+
 def _generation(
     model: Model,
-    ids: list[tuple[int, ...]],
+    encoded: Encoded,
     rows: list[int],
     edits: Sequence[Edit],
-    out: Tensor,
-    width: int,
+    new: tuple[tuple[int, ...], ...],
     values: dict[Site, Tensor],
 ) -> Generation:
-    start = 1 if model.anatomy.is_encoder_decoder else width
-    ends = _end_tokens(model)
-    new = tuple(_until_end([int(i) for i in row[start:].tolist()], ends) for row in out)
     texts = tuple(
         model.tokenizer.decode(row, skip_special_tokens=True) if model.tokenizer else str(row) for row in new
     )
     scales = next((edit.scales for edit in edits if len(edit.scales) > 1), (1.0,))
+    prompts = tuple(encoded.ids[row] for row in rows)
     run = None
     if values:
-        whole = tuple(tuple(prompt) + tuple(row) for prompt, row in zip(ids, new, strict=True))
+        said = model._decoder_prompts(None, len(rows))
+        first = prompts if said is None else said.ids
+        # The last token was written, but not read any more.
+        whole = tuple((*before, *after)[:-1] for before, after in zip(first, new, strict=True))
         run = Run(values, whole, tuple(tuple(model.token_strings(i)) for i in whole))
-    return Generation(
-        tuple(tuple(i) for i in ids),
-        new,
-        texts,
-        tuple(rows),
-        tuple(scales[i % len(scales)] for i in range(len(rows))),
-        run,
-    )
+    every = tuple(scales[i % len(scales)] for i in range(len(rows)))
+    return Generation(prompts, new, texts, tuple(rows), every, run)
 
 
-def _end_tokens(model: Model) -> set[int]:
-    ends = getattr(model.hf.generation_config, "eos_token_id", None)
+def _end_tokens(ends: Any) -> set[int]:
     return set(ends) if isinstance(ends, list | tuple) else ({ends} if isinstance(ends, int) else set())
 
 

@@ -140,9 +140,7 @@ def convert(path: Path, folder: Path, label: str = "") -> dict[str, Any]:
     GenerationConfig(**special).save_pretrained(folder)
     steps = track(plan.values(), f"unpacking {label} (once)")
     weights = (_unpack(header, tensor) for _, tensor in steps)
-    write_safetensors(
-        folder / "model.safetensors", {name: shape for name, (shape, _) in plan.items()}, weights, dtype
-    )
+    write_safetensors(folder / "model.safetensors", {name: shape for name, (shape, _) in plan.items()}, weights, dtype)
     versions = {name: version(name) for name in ("cutaway", "transformers", "gguf")}
     return {"dtype": dtype, "parameters": total, "versions": versions}
 
@@ -242,9 +240,7 @@ def _unpack(header: Header, tensor: Tensor) -> Iterator[np.ndarray]:
     whole = len(tensor.shape) == 1 or any(part in tensor.name for part in architecture.whole)
     step = rows if whole else max(1, PIECE // columns)
     for first in range(0, rows, step):
-        numbers = dequantize(
-            np.ascontiguousarray(packed[first : first + step]), GGMLQuantizationType(tensor.type)
-        )
+        numbers = dequantize(np.ascontiguousarray(packed[first : first + step]), GGMLQuantizationType(tensor.type))
         yield architecture.undo(tensor.name, numbers.reshape(tensor.shape) if whole else numbers, header)
 
 
@@ -253,9 +249,7 @@ def _save_tokenizer(header: Header, folder: Path, length: int) -> None:
     from tokenizers import pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    with tempfile.TemporaryDirectory(
-        dir=folder
-    ) as alone:  # files that lie beside the GGUF would be read as well
+    with tempfile.TemporaryDirectory(dir=folder) as alone:  # files that lie beside the GGUF would be read as well
         link = Path(alone) / "model.gguf"
         try:
             link.symlink_to(header.path.resolve())
@@ -298,9 +292,7 @@ def _read(file: BinaryIO, size: int) -> tuple[dict[str, Any], list[Tensor]]:
         entries.append((name, shape, *_take(file, "IQ")))
     alignment = metadata.get("general.alignment", 32)
     start = -(-file.tell() // alignment) * alignment
-    return metadata, [
-        Tensor(n, shape, kind, start + at, _bytes(shape, kind)) for n, shape, kind, at in entries
-    ]
+    return metadata, [Tensor(n, shape, kind, start + at, _bytes(shape, kind)) for n, shape, kind, at in entries]
 
 
 def _take(file: BinaryIO, codes: str) -> tuple[Any, ...]:

@@ -117,9 +117,7 @@ def _rope(header: Header) -> dict[str, Any]:
     """Rotary positions in transformers' words, with the scalings that can be told from the file."""
     plain = {"rope_type": "default", "rope_theta": shortest(header.get("rope.freq_base", 10000.0))}
     kind = header.get("rope.scaling.type", "none")
-    width = header.get("attention.key_length") or header.get("embedding_length") // header.get(
-        "attention.head_count"
-    )
+    width = header.get("attention.key_length") or header.get("embedding_length") // header.get("attention.head_count")
     turned = header.get("rope.dimension_count", width)
     if turned != width or kind not in ("none", "linear"):
         raise ModelError(

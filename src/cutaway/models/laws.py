@@ -200,14 +200,12 @@ def idle(bench: Bench) -> Finding:
 
 def reads(bench: Bench) -> Finding:
     """A run that reads every site is the plain network, bit for bit."""
-    faults = _tries(bench.sites, lambda sites: _gap(bench, sites, ()))
-    return Finding(
-        "reads",
-        max(faults.values(), default=0.0),
-        0.0,
-        len(bench.sites),
-        {s: f"reading it changes the output by {g:.1e}" for s, g in faults.items()},
-    )
+    gaps = _tries(bench.sites, lambda sites: _gap(bench, sites, ()))
+    faults = {s: f"reading it changes the output by {g:.1e}" for s, g in gaps.items()}
+    sound = [site for site in bench.sites if site not in gaps]
+    values = bench.run(sound)[1]
+    faults |= {s: "no value passes there" for s in sound if s not in values}
+    return Finding("reads", max(gaps.values(), default=0.0), 0.0, len(bench.sites), faults)
 
 
 def write_back(bench: Bench) -> Finding:
@@ -335,7 +333,7 @@ def _sum_gap(layer: Layer, found: dict[str, Tensor], written: str) -> float | No
             gaps.append(_relative(_normed(layer, "resid_mid", pre + attention, normed), mid))
         if mlp is not None and written != "resid_post":
             gaps.append(_relative(_normed(layer, "resid_post", mid + mlp, normed), post))
-    elif written != "resid_post" and (attention is not None or mlp is not None):
+    elif layer.complete and written != "resid_post" and (attention is not None or mlp is not None):
         total = pre
         for part in (attention, mlp):
             total = total if part is None else total + part

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,6 +30,8 @@ class Place:
         columns: which columns of the last dimension, where a projection is fused, as [head, d_head].
         heads: the last dimension is (heads, d_head).
         head_first: the module gives [prompt, head, position, d_head].
+        fleeting: the tensor is changed in place after it has passed: what is read of it is a copy.
+        flat: the module has the tokens of all prompts in one row, [prompt * position, d_model].
     """
 
     module: nn.Module
@@ -40,15 +42,22 @@ class Place:
     columns: Tensor | None = None
     heads: int = 0
     head_first: bool = False
+    fleeting: bool = False
+    flat: bool = False
 
     @property
     def is_plain(self) -> bool:
         """True when what the module gives is the site's value as it is."""
-        return self.scale == 1.0 and self.columns is None and not self.heads and not self.head_first
+        changed = self.columns is not None or self.heads or self.head_first or self.fleeting or self.flat
+        return self.scale == 1.0 and not changed
 
-    def get(self, raw: Tensor) -> Tensor:
-        """The site's value in its canonical layout, from what the module gave."""
+    def get(self, raw: Tensor, rows: int) -> Tensor:
+        """The site's value in its canonical layout, from what the module gave for so many prompts."""
+        if self.flat:
+            raw = raw.reshape(rows, -1, raw.shape[-1])
         value = raw if self.scale == 1.0 else raw * self.scale
+        if self.fleeting and value is raw:
+            value = raw.clone()
         if self.head_first:
             return value.transpose(1, 2)
         if self.columns is not None:
@@ -67,6 +76,10 @@ class Place:
             value = new
         elif self.heads:
             value = value.reshape(*value.shape[:2], *raw.shape[2:])
+        if self.flat:
+            value = value.reshape(raw.shape)
+        if self.fleeting:
+            value = value.clone()  # the network goes on to change it; what was read stays
         return value if self.scale == 1.0 else value / self.scale
 
 
@@ -84,8 +97,8 @@ def fill(layer: Layer, trace: Trace, tolerance: float, anatomy: Anatomy) -> Laye
             layer.refused.update(dict.fromkeys(("resid_pre", "resid_post"), reason))
             layer.places.clear()
         return None
-    calls = sorted(trace.calls, key=lambda call: call.order)
-    cross = _attention(layer, trace, calls)
+    calls = trace.once
+    cross = _attention(layer, trace, anatomy)
     steps = probe.steps_of(trace, tolerance)
     if steps is None:
         reason = "no sum of branches explains how the layer changes the residual stream"
@@ -93,9 +106,12 @@ def fill(layer: Layer, trace: Trace, tolerance: float, anatomy: Anatomy) -> Laye
         attention_step = mlp_step = cross_step = None
     else:
         attention_step, cross_step, mlp_step = _named_steps(layer, trace, steps)
-        layer.parallel = any(step.parallel for step in steps)
+        layer.parallel = steps[0].parallel
+        layer.complete = len(steps) == sum(s is not None for s in (attention_step, cross_step, mlp_step))
         layer.post_norm = any(step.norm is not None for step in steps)
-        _stream(layer, steps, attention_step, mlp_step, calls)
+        if layer.post_norm and steps[-1].norm is not None:
+            layer.norms["resid_post"] = steps[-1].norm.module
+        _stream(layer, steps, attention_step, cross_step, mlp_step, calls)
     _branch(layer, "attn", attention_step, calls, trace, tolerance)
     _branch(layer, "mlp", mlp_step, calls, trace, tolerance)
     _mlp_inside(layer, mlp_step, calls, trace)
@@ -104,10 +120,44 @@ def fill(layer: Layer, trace: Trace, tolerance: float, anatomy: Anatomy) -> Laye
     _before_rotation(layer, trace, calls)
     if cross is not None:
         _branch(cross, "attn", cross_step, calls, trace, tolerance)
+    _validate(layer, trace, anatomy)
     for kind in _all_kinds():
         if kind not in layer.places:
             layer.refused.setdefault(kind, _missing(kind, layer, attention_step, mlp_step, steps))
     return cross
+
+
+def _validate(layer: Layer, trace: Trace, anatomy: Anatomy) -> None:
+    """Refuse values that do not have the form of their kind; mark tensors that are changed in place later."""
+    from cutaway.core.site import KINDS
+
+    length = trace.length
+    for kind, place in list(layer.places.items()):
+        if (raw := _raw_value(place, layer, trace)) is None:
+            continue
+        if trace.is_fleeting(raw):
+            layer.places[kind] = replace(place, fleeting=True)
+        place = layer.places[kind] = replace(layer.places[kind], flat=raw.dim() == 2)
+        value = place.get(raw, 1)
+        shape, dims = tuple(value.shape), KINDS[kind][1]
+        fits = len(shape) == 1 + len(dims) and shape[:2] == (1, length)
+        if fits and dims[-1] == "d_model":
+            fits = shape[-1] == anatomy.d_model
+        if not fits:
+            layer.places.pop(kind)
+            layer.refused[kind] = f"its value has the shape {tuple(raw.shape)} for one prompt of {length} tokens"
+
+
+def _raw_value(place: Place, layer: Layer, trace: Trace) -> Tensor | None:
+    """What the module of a place gave in the probe; None for values that are not a module's input or output."""
+    if place.side not in ("in", "out"):
+        return None
+    if place.module is layer.module:
+        return trace.inp if place.side == "in" else trace.out
+    call = next((c for c in trace.calls if c.module is place.module), None)
+    if call is None or place.side == "in":
+        return None if call is None else call.inp
+    return next((t for i, t in call.outs if i == place.index), None)
 
 
 def _all_kinds() -> tuple[str, ...]:
@@ -137,31 +187,40 @@ def _missing(
 # --- attention ---------------------------------------------------------------------------------------------------
 
 
-def _attention(layer: Layer, trace: Trace, calls: list[Call]) -> Layer | None:
+def _attention(layer: Layer, trace: Trace, anatomy: Anatomy) -> Layer | None:
     """Places of q, k, v, scores, pattern and z; returns cross-attention where there is a second call."""
     from cutaway.models.anatomy import Layer as NewLayer
 
-    seen: list[probe.AttentionCall] = []
+    number: dict[nn.Module, int] = {}
     for call in trace.attention:
-        if call.module not in [other.module for other in seen]:
-            seen.append(call)
-    if not seen:
-        _attention_outside_registry(layer, trace, calls)
+        number[call.module] = number.get(call.module, 0) + 1
+    if not number:
+        _attention_outside_registry(layer, trace, anatomy)
         return None
-    _tapped(layer, seen[0])
-    if len(seen) == 1:
+    seen = {call.module: call for call in reversed(trace.attention)}
+    own = [seen[module] for module in number if not anatomy.is_encoder_decoder or _is_self(seen[module])]
+    across = [seen[module] for module in number if seen[module] not in own]
+    if len(own) == 1 and number[own[0].module] == 1:
+        _tapped(layer, own[0], trace)
+    elif own:
+        calls_made = sum(number[call.module] for call in own)
+        layer.refused.update(dict.fromkeys(ATTENTION_KINDS, f"the layer makes {calls_made} attention calls"))
+    if len(across) != 1:
         return None
     cross = NewLayer(layer.index, layer.path, layer.module)
-    _tapped(cross, seen[1])
+    _tapped(cross, across[0], trace)
     for kind in _all_kinds():
         if kind not in cross.places:
-            cross.refused.setdefault(
-                kind, "of cross-attention, only its heads and its contribution are served"
-            )
+            cross.refused.setdefault(kind, "of cross-attention, only its heads and its contribution are served")
     return cross
 
 
-def _tapped(layer: Layer, call: probe.AttentionCall) -> None:
+def _is_self(call: probe.AttentionCall) -> bool:
+    """True for attention over the stack's own positions: the probe's two texts differ in length."""
+    return call.q.shape[1] == call.k.shape[1]
+
+
+def _tapped(layer: Layer, call: probe.AttentionCall, trace: Trace) -> None:
     layer.attention = layer.core = call.module
     layer.n_heads, layer.n_kv_heads = int(call.q.shape[2]), int(call.k.shape[2])
     layer.d_head, layer.d_value = int(call.z.shape[-1]), int(call.v.shape[-1])
@@ -172,25 +231,48 @@ def _tapped(layer: Layer, call: probe.AttentionCall) -> None:
         layer.refused["z"] = (
             f"the attention call returns {tuple(call.z.shape)}, not one z for each of its heads"
         )
-    if call.v.shape[1] != call.q.shape[1] or call.k.shape[1] != call.q.shape[1]:
-        return
+    _softmax_weights(layer, trace, call)
     if not hasattr(call.module, "num_key_value_groups") and layer.n_heads != layer.n_kv_heads:
         for kind in ("k_per_query_head", "v_per_query_head"):
             layer.places.pop(kind)
             layer.refused[kind] = "the attention module does not say how it shares its keys among heads"
 
 
-def _attention_outside_registry(layer: Layer, trace: Trace, calls: list[Call]) -> None:
+def _softmax_weights(layer: Layer, trace: Trace, call: probe.AttentionCall) -> None:
+    """Keep scores and pattern where one softmax over the keys was seen, and its pattern times v is z."""
+    reason = ""
+    weights = trace.weights.get(call.module)
+    expected = (1, call.q.shape[2], call.q.shape[1], call.k.shape[1])
+    if weights is None:
+        reason = "no softmax was seen in the attention call"
+    elif weights.calls != 1 or tuple(weights.pattern.shape) != expected:
+        reason = f"the softmax of the attention call gives {tuple(weights.pattern.shape)}, not {expected}"
+    else:
+        layer.sinks = weights.sinks
+    if reason:
+        for kind in ("scores", "pattern"):
+            layer.places.pop(kind, None)
+            layer.refused[kind] = reason
+
+
+def _attention_outside_registry(layer: Layer, trace: Trace, anatomy: Anatomy) -> None:
     """Attention that does not use the registry: its softmax can be seen, and its z before the output projection."""
-    named = [
-        c for c in calls if re.search(r"attention|attn", type(c.module).__name__, re.I) and not c.is_leaf
-    ]
-    if not named:
+    layer.core = probe.attention_module(trace)
+    if layer.core is None:
         return
-    core = max(named, key=lambda c: c.path.count("."))
-    layer.core = core.module
+    path = next(c.path for c in trace.calls if c.module is layer.core)
+    weights, reason = trace.weights.get(layer.core), ""
+    if weights is None:
+        fused = getattr(anatomy.config, "_attn_implementation", "eager") != "eager"
+        remedy = "; attn_implementation='eager' may have one" if fused else ""
+        reason = f"its token mixer runs no softmax{remedy}"
+    elif weights.calls != 1 or weights.pattern.dim() != 4 or weights.pattern.shape[2:] != (trace.length, trace.length):
+        reason = f"its attention runs {weights.calls} softmax, the last one gives {tuple(weights.pattern.shape)}"
     for kind in ("scores", "pattern"):
-        layer.places[kind] = Place(core.module, core.path, "softmax")
+        if reason:
+            layer.refused[kind] = reason
+        else:
+            layer.places[kind] = Place(layer.core, path, "softmax")
     for kind in ("q", "k", "v", "k_per_query_head", "v_per_query_head"):
         layer.refused[kind] = "this architecture does not use transformers' attention registry"
 
@@ -218,8 +300,12 @@ def _named_steps(
         return attention, cross, rest[0] if len(rest) == 1 else None
     by_name = [s for s in steps if probe.MLP_NAME.search(s.call.path)]
     mixers = [s for s in steps if s not in by_name]
-    if len(by_name) > 1 or len(mixers) > 1:
-        return (steps[0], None, steps[1]) if len(steps) == 2 else (None, None, None)
+    if len(steps) == 2 and len(by_name) != 1:
+        return steps[0], None, steps[1]
+    if len(mixers) > 1:
+        return None, None, None
+    if len(by_name) > 1:
+        return (mixers[0] if mixers else None), None, None
     return (mixers[0] if mixers else None), None, (by_name[0] if by_name else None)
 
 
@@ -231,25 +317,38 @@ def _child_of(layer: Layer, module: nn.Module | None) -> str:
 
 
 def _stream(
-    layer: Layer, steps: list[Step], attention: Step | None, mlp: Step | None, calls: list[Call]
+    layer: Layer,
+    steps: list[Step],
+    attention: Step | None,
+    cross: Step | None,
+    mlp: Step | None,
+    calls: list[Call],
 ) -> None:
     for name, step in (("attn_contrib", attention), ("mlp_contrib", mlp)):
         if step is not None:
             layer.places[name] = Place(step.call.module, step.call.path, "out", step.index, step.scale)
+    if mlp is None and not layer.complete:
+        layer.refused["mlp_contrib"] = "the MLP is more than one branch: no one module gives what it adds"
+    previous = cross if cross is not None else attention
     if layer.parallel:
         layer.refused["resid_mid"] = "attention and MLP are added in one sum (a parallel layer)"
-        return
-    if attention is None or mlp is None:
+    elif previous is None or len(steps) == 1:
         layer.refused["resid_mid"] = "the layer has one branch only"
-        return
-    previous = steps[steps.index(mlp) - 1] if steps.index(mlp) > 0 else None
-    if previous is None:
+    elif steps.index(previous) == len(steps) - 1:
         layer.refused["resid_mid"] = "the MLP comes before attention"
-        return
+    else:
+        _between(layer, previous, calls)
+
+
+def _between(layer: Layer, previous: Step, calls: list[Call]) -> None:
+    """The stream between attention and MLP: what the post-norm gives, or what the next module takes."""
     if previous.norm is not None:
+        layer.norms["resid_mid"] = previous.norm.module
         layer.places["resid_mid"] = Place(previous.norm.module, previous.norm.path, "out")
         return
-    taker = next((c for c in calls if c.inp is not None and probe.same(c.inp, previous.target, 0)), None)
+    takers = [c for c in calls if c.inp is not None and probe.same(c.inp, previous.target, 0)]
+    # The outermost: what happens at a module inside it (an edit of `mlp_in`) comes later.
+    taker = min(takers, key=lambda c: c.path.count("."), default=None)
     if taker is None:
         layer.refused["resid_mid"] = "no module takes the stream between attention and MLP"
         return
@@ -379,26 +478,29 @@ def _experts(layer: Layer, trace: Trace, calls: list[Call], step: Step | None, a
     if not number or (not trace.experts and not any("expert" in c.path for c in calls)):
         return
     layer.n_experts = number
-    routers = [
-        (c, i)
-        for c in calls
-        for i, t in c.outs
-        if t.shape[-1] == number and c.has_matrix and re.search(r"router|gate", c.path) and c.is_leaf
-    ]
-    if routers:
-        call, index = routers[0]
-        # A router that is more than a linear module picks its experts inside: its logits are seen as they arise.
-        plain = isinstance(call.module, nn.Linear)
-        layer.places["router"] = Place(
-            call.module, call.path, "out" if plain else "linear", index if plain else None
-        )
-    else:
-        layer.refused["router"] = "no module gives one logit for each expert"
+    _router(layer, trace, calls, number)
     if trace.experts:
         layer.experts = trace.experts[0]
         layer.places["expert_out"] = Place(trace.experts[0], "", "experts")
     else:
         layer.refused["expert_out"] = "the experts do not use transformers' experts registry"
+
+
+def _router(layer: Layer, trace: Trace, calls: list[Call], number: int) -> None:
+    """The logits of the experts: the output of a matrix with a row for each, or a linear map inside such a module."""
+    for call in calls:
+        own = [p for p in call.module.parameters(recurse=False) if p.dim() == 2 and p.shape[0] == number]
+        if not own and getattr(call.module, "out_features", 0) != number:
+            continue
+        plain = [i for i, t in call.outs if i is None and t.shape[-1] == number]
+        if plain and call.is_leaf:
+            layer.places["router"] = Place(call.module, call.path, "out")
+            return
+        # A router that picks its experts inside: its logits are seen as they arise.
+        if trace.linears.get(call.module) == [number]:
+            layer.places["router"] = Place(call.module, call.path, "linear")
+            return
+    layer.refused["router"] = "no module gives one logit for each expert"
 
 
 # --- projections -------------------------------------------------------------------------------------------------

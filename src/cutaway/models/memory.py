@@ -1,4 +1,4 @@
-"""How many rows fit at once? Batches are sized from the memory that is free now, so a long sweep slows down, never dies."""
+"""How many rows fit at once? Batches are sized from the memory that is free now: a long sweep slows down, never dies."""
 
 from __future__ import annotations
 

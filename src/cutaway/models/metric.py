@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 METRICS = ("logit_difference", "probability_difference", "log_probability", "kl", "rank", "accuracy")
 
 
+def _precise(logits: Tensor) -> Tensor:
+    """Half precision is too coarse for probabilities; double stays double."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
 @dataclass(frozen=True, eq=False)
 class Metric:
     """A number for each prompt from its logits at the last token; call it with logits [prompt, vocab] -> [prompt].
@@ -49,7 +54,7 @@ class Metric:
             raise TaskError(
                 "kl compares with a reference run.", "", "Use metric.against(logits of the reference)."
             )
-        if self.name != "kl" and not all(self.answers):
+        if self.name != "kl" and not (self.answers and all(self.answers)):
             raise TaskError(
                 f"{self.name} needs an answer for each prompt.", "", "Give answers=[...] with the task."
             )
@@ -78,14 +83,15 @@ class Metric:
 
     def against(self, logits: Tensor) -> Metric:
         """`kl` from the run with these logits [prompt, vocab]."""
-        return replace(self, name="kl", reference=logits.float().log_softmax(-1))
+        return replace(self, name="kl", reference=_precise(logits).log_softmax(-1))
 
     def __call__(self, logits: Tensor) -> Tensor:
+        """The metric of each row of logits at the last token [row, vocab] -> [row]."""
         rows = range(len(logits)) if self.rows is None else self.rows
         if self.name == "kl":
             assert self.reference is not None
             reference = self.reference.to(logits.device)[list(rows)]
-            return (reference.exp() * (reference - logits.float().log_softmax(-1))).sum(-1)
+            return (reference.exp() * (reference - _precise(logits).log_softmax(-1))).sum(-1)
         return torch.stack(
             [self._one(logits[i], self.answers[row], self._wrong(row)) for i, row in enumerate(rows)]
         )
@@ -109,10 +115,10 @@ class Metric:
             case "logit_difference":
                 return logits[right].mean() - logits[false].mean()
             case "probability_difference":
-                p = logits.float().softmax(-1)
+                p = _precise(logits).softmax(-1)
                 return p[right].sum() - p[false].sum()
             case "log_probability":
-                return logits.float().log_softmax(-1)[right].logsumexp(-1)
+                return _precise(logits).log_softmax(-1)[right].logsumexp(-1)
             case "rank":
                 return (logits > logits[right].max()).sum().to(logits.dtype)
             case _:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core.edit import Edit, edits_of
-from cutaway.core.errors import ModelError, PlanError, SiteError, TaskError, nearest
+from cutaway.core.errors import ModelError, PlanError, TaskError, nearest
 from cutaway.core.run import Run
 from cutaway.core.site import Site, Span, parse_sites
 from cutaway.core.tokens import plain_ids, token_texts
@@ -25,6 +26,7 @@ from cutaway.models.encode import Encoded, Prompts, encode
 from cutaway.models.forward import Request
 from cutaway.models.layer_parts import projection_weight
 from cutaway.models.program import Clock, Program
+from cutaway.models.resolve import resolve
 
 if TYPE_CHECKING:
     from cutaway.models.generate import Generation
@@ -32,6 +34,23 @@ if TYPE_CHECKING:
     from cutaway.models.sweep import Sweep
 
 Reads = str | Site | Sequence[str | Site]
+
+
+def _require_plain(edits: Sequence[Edit]) -> None:
+    """Edits that can stay active while a user calls the network: rows and logits are the user's own there."""
+    for edit in edits:
+        if len(edit.scales) > 1:
+            raise PlanError(
+                f"'{edit}' has {len(edit.scales)} scales, which are rows of a batch.",
+                "While a network is called directly, an edit has one scale.",
+                "Use model.run or model.generate.",
+            )
+        if edit.site.kind == "logits":
+            raise PlanError(
+                f"'{edit}' changes the logits, which the caller gets as they leave the network.",
+                "",
+                "Change them where they arrive, or edit 'final'.",
+            )
 
 
 class Model:
@@ -65,7 +84,8 @@ class Model:
     @property
     def dtype(self) -> torch.dtype:
         """The type of the weights."""
-        return next(p.dtype for p in self.hf.parameters() if p.is_floating_point())
+        dtype: torch.dtype = next(p.dtype for p in self.hf.parameters() if p.is_floating_point())
+        return dtype
 
     @property
     def attention_implementation(self) -> str:
@@ -132,8 +152,7 @@ class Model:
             strict: every prompt alone with all layers and logits: bit-identical to the plain network.
         """
         request = self._request(prompts, read, edit, positions, logits, metric, grad, decoder, strict)
-        run = forward.execute(self.hf, self.anatomy, request, batch=batch, token_texts=self._token_tuple)
-        return run
+        return forward.execute(self.hf, self.anatomy, request, batch=batch, token_texts=self._token_tuple)
 
     def grad(
         self,
@@ -216,16 +235,21 @@ class Model:
         Args:
             edit: what to change.
             prompts: the prompts that will be run, where an edit needs them (named or negative positions, means).
-            lengths: instead of prompts: the number of tokens of each row.
+            lengths: instead of prompts: the number of tokens of each row. In an encoder-decoder, besides prompts: those
+                of the decoder.
         """
         edits = edits_of(edit)
+        _require_plain(edits)
         if prompts is not None:
             encoded = encode(prompts, self.tokenizer)
-            clock = Clock(encoded.lengths, named=encoded.named, rows=list(range(len(encoded.ids))))
-            edits = self._resolve(edits, encoded)
+            n = len(encoded.ids)
+            clock = Clock(encoded.lengths, named=encoded.named, rows=list(range(n)))
+            if self.anatomy.is_encoder_decoder:
+                clock = replace(clock, lengths=list(lengths or [1] * n), cross_lengths=encoded.lengths)
+            edits = self._resolve(edits, encoded, decoder_lengths=clock.lengths)
         else:
             clock = Clock(list(lengths or []), rows=list(range(len(lengths or []))))
-            edits = self._resolve(edits, None)
+            edits = self._resolve(edits, None, decoder_lengths=lengths)
             if lengths is None and any(isinstance(e.site.position, int | str) for e in edits):
                 raise PlanError(
                     "An edit at one position needs to know where the prompts end.",
@@ -304,14 +328,18 @@ class Model:
         encoded = encode(prompts, self.tokenizer, positions)
         self._within_context(encoded)
         reads, grads = self.expand(read), self.expand(grad)
+        said = self._decoder_prompts(decoder, len(encoded.ids))
+        if said is not None:
+            self._within_context(said)
+        own = said.lengths if said is not None else None
         return Request(
             encoded,
             reads,
-            self._resolve(edits_of(edit), encoded, decoder),
+            self._resolve(edits_of(edit), encoded, decoder=decoder, decoder_lengths=own),
             logits,  # type: ignore[arg-type]
             grads,
             metric,
-            self._decoder_prompts(decoder, len(encoded.ids)),
+            said,
             strict,
         )
 
@@ -324,8 +352,19 @@ class Model:
         return tuple(found)
 
     def _resolve(
-        self, edits: Sequence[Edit], encoded: Encoded | None, decoder: Prompts | None = None
+        self,
+        edits: Sequence[Edit],
+        encoded: Encoded | None,
+        *,
+        decoder: Prompts | None = None,
+        decoder_lengths: Sequence[int] | None = None,
     ) -> tuple[Edit, ...]:
+        def lengths(site: Site) -> Sequence[int]:
+            on_decoder = decoder_lengths is not None and not site.on_encoder and self.anatomy.is_encoder_decoder
+            if encoded is None or on_decoder:
+                return list(decoder_lengths or ())
+            return encoded.lengths
+
         def reference(sites: tuple[Site, ...]) -> Mapping[Site, Tensor]:
             if encoded is None:
                 raise PlanError(
@@ -335,7 +374,8 @@ class Model:
                 )
             return self.run(encoded, read=sites, logits="none", decoder=decoder)
 
-        return forward.resolve(edits, self.anatomy, reference, len(encoded.ids) if encoded is not None else 1)
+        known = encoded is not None or bool(decoder_lengths)
+        return resolve(edits, self.anatomy, reference, lengths if known else None)
 
     def _decoder_prompts(self, decoder: Prompts | None, n: int) -> Encoded | None:
         if not self.anatomy.is_encoder_decoder:
@@ -346,6 +386,11 @@ class Model:
             return None
         if decoder is not None:
             encoded = encode(decoder, self.tokenizer)
+            if len(encoded.ids) not in (1, n):
+                raise PlanError(
+                    f"The decoder has {len(encoded.ids)} prompts, the encoder {n}.",
+                    "It has one for each, or one for all.",
+                )
             return encoded if len(encoded.ids) == n else Encoded(encoded.ids * n)
         start = getattr(self.hf.config, "decoder_start_token_id", None)
         start = start if start is not None else getattr(self.hf.config, "bos_token_id", None) or 0
@@ -361,8 +406,8 @@ class Model:
                 "Shorten the prompt.",
             )
         size = self.anatomy.vocab_size
-        largest = max(max(ids) for ids in encoded.ids)
-        if largest >= size or min(min(ids) for ids in encoded.ids) < 0:
-            raise SiteError(
-                f"Token id {largest} does not exist.", f"{self.name} has {size} tokens, 0 to {size - 1}."
+        wrong = next((i for ids in encoded.ids for i in ids if not 0 <= i < size), None)
+        if wrong is not None:
+            raise TaskError(
+                f"Token id {wrong} does not exist.", f"{self.name} has {size} tokens, 0 to {size - 1}."
             )

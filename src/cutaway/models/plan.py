@@ -70,7 +70,7 @@ def plan(
 ) -> Plan:
     """What `model.run` (or, with `over`, `model.sweep`) would do with the same arguments."""
     if over is not None:
-        return _plan_sweep(model, prompts, over, strict, direction)
+        return _plan_sweep(model, prompts, over, strict, edit or "patch")
     encoded = encode(prompts, model.tokenizer)
     reads, grads = model.expand(read), model.expand(grad)
     edits = tuple(e for one in edits_of(edit) for e in [one] for _ in model.anatomy.expand(one.site)[:1])
@@ -125,12 +125,12 @@ def plan(
     )
 
 
-def _plan_sweep(model: Model, task: Any, over: Any, strict: bool, direction: str) -> Plan:
+def _plan_sweep(model: Model, task: Any, over: Any, strict: bool, edit: Any) -> Plan:
     from cutaway.models.sweep import _cells, tier_of
 
     encoded = task.encode(model.tokenizer) if hasattr(task, "encode") and not isinstance(task, str) else task
     base = encode(encoded, model.tokenizer)
-    contrasts = getattr(encoded, "contrast_ids", ())
+    contrasts = getattr(encoded, "contrast_ids", ()) if edit == "patch" else ()
     other = Encoded(tuple(contrasts)) if contrasts else None
     cells = _cells(model, over, base)
     tier = tier_of(model)

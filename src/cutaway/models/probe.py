@@ -11,7 +11,9 @@ streams of more than one lane are not explained by such steps, and are refused b
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +26,8 @@ from cutaway.models import taps
 MLP_NAME = re.compile(
     r"mlp|ffn|feed_forward|feedforward|moe|expert|\bff\b|fc\d|intermediate|block_sparse", re.I
 )
+
+ATTENTION_NAME = re.compile(r"attention|attn", re.I)
 
 
 @dataclass
@@ -60,6 +64,15 @@ class AttentionCall:
 
 
 @dataclass
+class Weights:
+    """A softmax that was seen during the probe: its pattern [1, head, query, key] and the columns beyond the keys."""
+
+    pattern: Tensor
+    sinks: int
+    calls: int
+
+
+@dataclass
 class Trace:
     """What the probe saw of one layer."""
 
@@ -69,10 +82,24 @@ class Trace:
     calls: list[Call] = field(default_factory=list)
     attention: list[AttentionCall] = field(default_factory=list)
     experts: list[nn.Module] = field(default_factory=list)
+    weights: dict[nn.Module, Weights] = field(default_factory=dict)
+    linears: dict[nn.Module, list[int]] = field(default_factory=dict)
+    fleeting: set[int] = field(default_factory=set)
     inp: Tensor | None = None
     out: Tensor | None = None
     out_index: int | None = None
     runs: int = 0
+    length: int = 0
+
+    @property
+    def once(self) -> list[Call]:
+        """The calls in order, of modules that run once: a module that runs twice is no address of a value."""
+        number = Counter(call.module for call in self.calls)
+        return sorted((c for c in self.calls if number[c.module] == 1), key=lambda call: call.order)
+
+    def is_fleeting(self, value: Tensor) -> bool:
+        """True for values whose tensor was changed in place after it had passed."""
+        return id(value) in self.fleeting
 
 
 @dataclass(frozen=True)
@@ -107,26 +134,27 @@ def tensors_of(output: Any) -> list[tuple[int | None, Tensor]]:
     return []
 
 
-def watch(hf: nn.Module, layers: list[tuple[str, nn.Module]], inputs: dict[str, Any]) -> list[Trace]:
-    """Run the model once on `inputs` and record what every module of every layer took and gave.
+def watch(hf: nn.Module, layers: list[tuple[str, nn.Module]], inputs: dict[str, Any], length: int) -> list[Trace]:
+    """Run the model once on `inputs` (and once more for its softmax) and record what every module of every layer took and gave.
 
     The tensors are kept in float64 on the CPU: a probe is a few tokens long.
     """
-    traces = [Trace(i, path, module) for i, (path, module) in enumerate(layers)]
+    traces = [Trace(i, path, module, length=length) for i, (path, module) in enumerate(layers)]
     watched, owner = {}, {}
     for trace in traces:
         for name, module in trace.module.named_modules():
             watched[f"{trace.path}.{name}" if name else trace.path] = module
             owner[module] = trace
     clock = iter(range(10**9))
-    kept: dict[int, Tensor] = {}
-    alive: list[Tensor] = []
+    kept: dict[tuple[int, int], Tensor] = {}
+    alive: list[tuple[Tensor, int, Tensor]] = []
 
     def keep(t: Tensor) -> Tensor:
-        alive.append(t)  # an id is only unique while its tensor lives
-        if id(t) not in kept:
-            kept[id(t)] = t.detach().to("cpu", torch.float64)
-        return kept[id(t)]
+        key = (id(t), t._version)  # a tensor that is changed in place is another value
+        if key not in kept:
+            kept[key] = t.detach().to("cpu", torch.float64, copy=True)
+            alive.append((t, t._version, kept[key]))  # an id is only unique while its tensor lives
+        return kept[key]
 
     def seen(path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         trace, found = owner[module], taps.first_tensor(args, kwargs)
@@ -142,7 +170,69 @@ def watch(hf: nn.Module, layers: list[tuple[str, nn.Module]], inputs: dict[str, 
 
     with taps.watching(watched, seen), _attention_watched(owner, clock, keep), torch.no_grad():
         hf(**inputs)
+    fleeting = {id(value) for t, version, value in alive if t._version != version}
+    for trace in traces:
+        trace.fleeting = fleeting
+    _watch_weights(hf, traces, inputs)
     return traces
+
+
+def _watch_weights(hf: nn.Module, traces: list[Trace], inputs: dict[str, Any]) -> None:
+    """Run the model once more and see which softmax each layer's attention runs, if any."""
+    attention: dict[nn.Module, taps.AttentionTap] = {}
+    others = []
+    for trace in traces:
+        for module in {call.module: None for call in trace.attention}:
+            attention[module] = taps.AttentionTap(_softmax_seen(trace, module))
+        if not trace.attention and (module := attention_module(trace)) is not None:
+            others.append(taps.softmax_inside(module, _softmax_seen(trace, module)))
+        for call in trace.once:
+            if widths := _linear_widths(call):
+                trace.linears[call.module] = []
+                others += [
+                    taps.linear_inside(call.module, _linear_seen(trace.linears[call.module]), width)
+                    for width in widths
+                ]
+    with contextlib.ExitStack() as stack, torch.no_grad():
+        stack.enter_context(taps.attention_taps(attention))
+        for tap in others:
+            stack.enter_context(tap)
+        # An eager function that fails (a mask of another form) leaves the weights unseen: they are then refused.
+        with contextlib.suppress(RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError):
+            hf(**inputs)
+
+
+def _linear_widths(call: Call) -> set[int]:
+    """Outputs of the linear maps that a module with matrices of its own and several outputs may run by itself."""
+    if len(call.outs) == 1 and call.outs[0][0] is None:
+        return set()
+    return {p.shape[0] for p in call.module.parameters(recurse=False) if p.dim() == 2}
+
+
+def _linear_seen(widths: list[int]) -> taps.Visitor:
+    def seen(value: Tensor) -> None:
+        widths.append(int(value.shape[-1]))
+
+    return seen
+
+
+def _softmax_seen(trace: Trace, module: nn.Module) -> dict[str, taps.Visitor]:
+    def pattern(value: Tensor) -> None:
+        before = trace.weights.get(module)
+        sinks = before.sinks if before is not None else 0
+        calls = before.calls + 1 if before is not None else 1
+        trace.weights[module] = Weights(value.detach().to("cpu", torch.float64), sinks, calls)
+
+    def sink(value: Tensor) -> None:
+        trace.weights[module].sinks = int(value.shape[-1])
+
+    return {"pattern": pattern, "sink": sink}
+
+
+def attention_module(trace: Trace) -> nn.Module | None:
+    """The innermost module of a layer that is called attention, where the registry is not used."""
+    named = [c for c in trace.calls if ATTENTION_NAME.search(type(c.module).__name__) and not c.is_leaf]
+    return max(named, key=lambda c: c.path.count(".")).module if named else None
 
 
 def _attention_watched(owner: dict[nn.Module, Trace], clock: Iterator[int], keep: Any) -> Any:
@@ -204,7 +294,7 @@ def steps_of(trace: Trace, tolerance: float) -> list[Step] | None:
     """How a layer gets from its input to its output, or None where no sum of branches explains it."""
     if trace.inp is None or trace.out is None or trace.inp.shape != trace.out.shape:
         return None
-    calls = sorted((c for c in trace.calls if c.inp is not None or c.outs), key=lambda c: c.order)
+    calls = [c for c in trace.once if c.inp is not None or c.outs]
     numel = trace.inp.numel()
     values = [
         (c, i, t)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -36,6 +36,7 @@ class Clock:
         pads: padding tokens to the left of each row.
         named: token index of each named position in each row.
         rows: which prompt each row is, for edits that hold a value for each prompt.
+        cross_lengths: in an encoder-decoder, tokens of each row that the encoder reads; `lengths` are the decoder's.
     """
 
     lengths: list[int]
@@ -46,12 +47,19 @@ class Clock:
     rows: Sequence[int] = ()
     cross_lengths: list[int] | None = None
 
+    def at(self, site: Site) -> Clock:
+        """The clock of the tokens that a site's positions count: in an encoder-decoder, one stack has other tokens."""
+        if self.cross_lengths is None:
+            return self
+        if not site.on_encoder:
+            return replace(self, named={})  # named positions are places in what the encoder reads
+        return replace(self, lengths=self.cross_lengths, offset=0, pads=None, cross_lengths=None)
+
     def columns(self, position: int | str, size: int, start: int) -> list[int | None]:
         """For each row, where in a tensor of `size` positions that starts at `start` a position stands."""
         if isinstance(position, int) and position >= 0 and self.pads is not None:
-            where = [position] * len(
-                self.lengths
-            )  # text that is being written has positions beyond its prompt
+            # Text that is being written has positions beyond its prompt.
+            where = [position] * len(self.lengths)
         else:
             where = token_positions(position, self.lengths, self.named)
         pads = self.pads or [0] * len(where)
@@ -113,13 +121,17 @@ class Program:
         return value
 
     def _edited(self, edits: list[Edit], value: Tensor) -> Tensor:
-        fresh = value.clone()
+        fresh = _copy(value)
         for edit in edits:
             apply_edit(edit, fresh, self.clock, self._start(edit.site, value))
         return fresh
 
     def _start(self, site: Site, value: Tensor) -> int:
         """Text position of the first entry of a value: keys and values reach back into the cache."""
+        if site.on_encoder:
+            return 0
+        if site.kind == "final" and self.clock.width:  # generation computes the last positions only
+            return self.clock.offset + self.clock.width - value.shape[1]
         if site.kind in ("k", "v", "k_per_query_head", "v_per_query_head") and self.clock.offset:
             return max(0, self.clock.offset + self.clock.width - value.shape[1])
         return self.clock.offset
@@ -185,13 +197,17 @@ class Program:
                 experts[place.module] = self._expert_tap(key, self.anatomy.layer(site))
             elif place.side == "logits":
                 continue  # `forward.py` edits and reads the logits once the pass has ended
-            elif kind == "resid_mid" and edits and place.side == "in":
-                modules += self._write_mid(key, self.anatomy.layer(site))
+            elif kind == "resid_mid" and (edits or grads) and place.side == "in":
+                layer = self.anatomy.layer(site)
+                if grads:  # the stream goes on beside the MLP: it is differentiated as it is, not cut in front of it
+                    modules.append(taps.ModuleTap(layer.module, "in", _differentiable))
+                if edits:
+                    modules += self._write_mid(key, layer)
                 if reads or grads:
                     modules.append(taps.ModuleTap(place.module, "in", self._reader(key, place)))
             else:
                 modules.append(taps.ModuleTap(place.module, place.side, self._raw(key, place), place.index))
-        found = {m: taps.AttentionTap(visitors, m in writes) for m, visitors in attention.items()}
+        found = {m: beside(m, taps.AttentionTap(visitors, m in writes)) for m, visitors in attention.items()}
         inside = [taps.softmax_inside(module, visitors) for module, visitors in softmaxes.items()]
         inside += [taps.linear_inside(module, visit, width) for module, (visit, width) in linears.items()]
         return modules, found, experts, inside
@@ -216,7 +232,7 @@ class Program:
                 wide = raw.reshape(len(self.clock.lengths), -1, raw.shape[-1])
                 new = visitor(wide)
                 return None if new is None else new.reshape(raw.shape)
-            value = place.get(raw)
+            value = place.get(raw, len(self.clock.lengths))
             new = self.visit(key, value)
             if grads:
                 return place.put(raw, new)
@@ -231,7 +247,9 @@ class Program:
         _, reads, grads = self.by_key[key]
 
         def visitor(raw: Tensor) -> Tensor | None:
-            value = self._leaf(grads, place.get(raw)) if grads else place.get(raw)
+            value = place.get(raw, len(self.clock.lengths))
+            if grads:
+                value = self._leaf(grads, value)
             for site in reads:
                 self.values[site] = self._part(site, value).detach()
             return place.put(raw, value) if grads else None
@@ -253,9 +271,9 @@ class Program:
             self.streams[layer.index] = stream
 
         def write(raw: Tensor) -> Tensor | None:
-            mid = self.streams[layer.index] + contribution.get(raw)
-            new = self._edited(edits, mid)
-            return None if torch.equal(new, mid) else raw + (new - mid) / contribution.scale
+            mid = self.streams[layer.index] + contribution.get(raw, len(self.clock.lengths))
+            # Where nothing changed the difference is zero, and what attention adds stays the same bits.
+            return raw + (self._edited(edits, mid) - mid) / contribution.scale
 
         return [
             taps.ModuleTap(layer.module, "in", keep),
@@ -290,8 +308,39 @@ class Program:
         return tap
 
 
+def beside(module: nn.Module, tap: taps.AttentionTap) -> taps.AttentionTap:
+    """A tap after the one that is open on a module already: edits of an outer `with` block stay active."""
+    outer = taps._attention_taps.get(module)
+    if outer is None:
+        return tap
+    visitors = dict(outer.visitors)
+    for kind, visit in tap.visitors.items():
+        visitors[kind] = _in_turn(visitors[kind], visit) if kind in visitors else visit
+    return taps.AttentionTap(visitors, outer.writes_weights or tap.writes_weights)
+
+
+def _in_turn(first: taps.Visitor, second: taps.Visitor) -> taps.Visitor:
+    def visitor(value: Tensor) -> Tensor | None:
+        changed = first(value)
+        new = second(value if changed is None else changed)
+        return changed if new is None else new
+
+    return visitor
+
+
+def _differentiable(value: Tensor) -> Tensor | None:
+    return None if value.requires_grad else value.detach().requires_grad_(True)
+
+
 def _stop(value: Tensor) -> None:
     raise taps.Stop
+
+
+def _copy(value: Tensor) -> Tensor:
+    """A copy with the same strides: kernels round differently for other strides, and a copy must change no bit."""
+    if value.requires_grad or any(step == 0 for step in value.stride()):
+        return value.clone()
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=value.device).copy_(value)
 
 
 # --- indices -----------------------------------------------------------------------------------------------------
@@ -303,6 +352,7 @@ def index_of(site: Site, value: Tensor, clock: Clock, start: int) -> tuple[tuple
     index: list[Any] = [slice(None)] * len(dims)
     where = "query" if "query" in dims else "position"
     rows: list[int] | None = None
+    clock = clock.at(site)
     if isinstance(site.position, int | str):
         columns = clock.columns(site.position, value.shape[dims.index(where)], start)
         rows = [row for row, column in enumerate(columns) if column is not None]
@@ -324,18 +374,20 @@ def index_of(site: Site, value: Tensor, clock: Clock, start: int) -> tuple[tuple
 
 
 def _span(site: Site, clock: Clock, end: int) -> list[int]:
-    """Token indices of a slice of positions: an open end takes in what is generated, a negative bound counts from the prompt's end."""
+    """Token indices of a slice of positions: an open end takes in what is generated, negative bounds count back.
+
+    They count from the end of the prompt.
+    """
     span = site.position
     assert isinstance(span, Span)
-    ragged = len(set(clock.lengths)) > 1
-    if ragged and (any(clock.pads or []) or any(b is not None and b < 0 for b in (span.start, span.stop))):
+    if len(set(clock.lengths)) > 1 and (any(clock.pads or []) or span.from_end):
         raise PlanError(
             f"'{site}' slices the positions of prompts of {min(clock.lengths)} to {max(clock.lengths)} tokens.",
             "Where prompts differ in length, a slice counts from the start of each prompt.",
             "Run prompts of one length together, or name one position.",
         )
     length = max(clock.lengths, default=end)
-    bounds = [b + length if b is not None and b < 0 else b for b in (span.start, span.stop)]
+    bounds = [max(0, b + length) if b is not None and b < 0 else b for b in (span.start, span.stop)]
     return Span(bounds[0], bounds[1], span.step).indices(max(end, length))
 
 
@@ -382,11 +434,8 @@ def _given(edit: Edit, old: Tensor, clock: Clock, rows: list[int] | None) -> Ten
     assert edit.value is not None
     value = edit.value.to(old.device, old.dtype)
     prompts = 1 + max(clock.rows, default=-1)
-    if (
-        (value.dim() == old.dim()
-        and value.shape[0] not in (1,)
-        and value.dim() > 1)
-        or (value.dim() == old.dim() == 1 and value.shape[0] > 1)
+    if (value.dim() == old.dim() and value.shape[0] not in (1,) and value.dim() > 1) or (
+        value.dim() == old.dim() == 1 and value.shape[0] > 1
     ):
         # One value for each prompt: rows of this pass take theirs.
         if value.shape[0] < prompts:

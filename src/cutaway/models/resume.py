@@ -25,6 +25,7 @@ from cutaway.models import midblock, taps
 from cutaway.models.anatomy import Layer
 from cutaway.models.forward import accepts, input_device, model_inputs
 from cutaway.models.metric import Metric
+from cutaway.models.program import beside
 from cutaway.models.recording import Recording, prefix_cache
 
 if TYPE_CHECKING:
@@ -225,15 +226,18 @@ class Pass:
                 visit = self._changing(layer, kind)
 
                 def raw_visit(raw: Tensor, place: Any = place, visit: taps.Visitor = visit) -> Tensor | None:
-                    new = visit(place.get(raw))
+                    new = visit(place.get(raw, self._rows_at(layer.index)))
                     return None if new is None else place.put(raw, new)
 
                 modules.append(taps.ModuleTap(place.module, place.side, raw_visit, place.index))
         if visitors and layer.attention is not None:
             writes = bool({"scores", "pattern"} & set(visitors))
-            attention[layer.attention] = taps.AttentionTap(visitors, writes)
+            attention[layer.attention] = beside(layer.attention, taps.AttentionTap(visitors, writes))
         if softmax and layer.core is not None:
             inside.append(taps.softmax_inside(layer.core, softmax))
+
+    def _rows_at(self, layer: int) -> int:
+        return self.alive[layer] if self.grows else len(self.jobs)
 
     def _changing(self, layer: Layer, kind: str) -> taps.Visitor:
         rows = self.by_layer[layer.index]
@@ -252,7 +256,7 @@ class Pass:
 
         def visit(raw: Tensor) -> Tensor:
             stream = self.streams[layer.index]
-            mid = stream + place.get(raw)
+            mid = stream + place.get(raw, self._rows_at(layer.index))
             new = mid.clone()
             self._write(new, rows, ("resid_mid",), start=self.start)
             return raw + (new - mid) / place.scale

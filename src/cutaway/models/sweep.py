@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from cutaway.core.errors import PlanError, TaskError, nearest
+from cutaway.core.errors import ModelError, PlanError, TaskError, nearest
 from cutaway.core.progress import track
 from cutaway.core.run import token_positions
 from cutaway.core.site import KINDS, Site, Span, parse_sites
@@ -26,6 +26,7 @@ from cutaway.models.encode import Encoded, encode
 from cutaway.models.forward import input_device
 from cutaway.models.metric import Metric, as_metric
 from cutaway.models.recording import Recording, by_length, record
+from cutaway.models.resolve import mean_over_prompts
 from cutaway.models.resume import Job, Tier
 
 if TYPE_CHECKING:
@@ -80,9 +81,9 @@ class Sweep:
             for name, found in axes.items()
             if len(found) > 1 or (found[0] is not None and name not in ("kind",))
         ]
-        table = (self.values if values is None else values).float().cpu().numpy()
+        table = (self.values if values is None else values).cpu().numpy()
         shape = [len(self.values), *(len(axes[name]) for name in dims)]
-        grid = np.full(shape, np.nan, dtype=np.float32)
+        grid = np.full(shape, np.nan, dtype=table.dtype)
         for column, site in enumerate(self.cells):
             where = tuple(axes[name].index(getattr(site, name)) for name in dims)
             grid[(slice(None), *where)] = table[:, column]
@@ -123,14 +124,33 @@ def sweep(
             nearest(edit, ["patch", "zero", "mean"]),
             "Or give a function of (site, value).",
         )
+    _require_sweepable(model, batch)
     encoded = task.encode(model.tokenizer) if hasattr(task, "encode") and not isinstance(task, str) else task
     prompts = encode(encoded, model.tokenizer)
+    model._within_context(prompts)
     other = _source_of(encoded, prompts) if edit == "patch" else None
     base, source = (other, prompts) if other is not None and direction == "denoise" else (prompts, other)
     scored = as_metric(metric, encoded)
     cells = _cells(model, over, base)
-    tier: Tier = "full" if model.anatomy.is_encoder_decoder else tier_of(model)
-    return _Sweeping(model, base, source, edit, scored, cells, tier, batch, strict).run()
+    return _Sweeping(model, base, source, edit, scored, cells, tier_of(model), batch, strict).run()
+
+
+def _require_sweepable(model: Model, batch: int | str) -> None:
+    name = type(model.hf).__name__
+    if not model.anatomy.has_unembedding:
+        raise ModelError(
+            f"{name} has no unembedding, so a sweep has no logits to measure.",
+            "",
+            "Run each edit with model.run(prompts, edit=..., read=...) and compare what it reads.",
+        )
+    if model.anatomy.is_encoder_decoder:
+        raise PlanError(
+            f"{name} is an encoder-decoder.",
+            "Sweeps go over models with one stack.",
+            "Run each edit with model.run(prompts, edit=..., decoder=...).",
+        )
+    if batch != "auto" and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
+        raise PlanError(f"batch is {batch!r}.", 'It is a number of rows, one or more, or "auto".')
 
 
 def _source_of(encoded: Any, prompts: Encoded) -> Encoded:
@@ -153,12 +173,13 @@ def _cells(model: Model, over: str | Site | Sequence[str | Site], base: Encoded)
             raise PlanError(
                 f"'{site}' cannot be swept.", "A sweep goes over sites of the layers of the main stack."
             )
-        spread = (
-            site.expand(layers=10**6, positions=longest)
-            if isinstance(site.position, Span) and site.layer is None
-            else None
-        )
-        for one in spread or model.anatomy.expand(site):
+        if isinstance(site.position, Span) and site.position.from_end and len(set(base.lengths)) > 1:
+            raise PlanError(
+                f"'{site}' counts from the end of prompts of {min(base.lengths)} to {longest} tokens.",
+                "Where prompts differ in length, a slice counts from the start of each prompt.",
+                "Name positions one by one, as in 'z[3]@-2, z[3]@-1'.",
+            )
+        for one in model.anatomy.expand(site):
             if isinstance(one.position, Span):
                 found.update({one.at(p): None for p in one.position.indices(longest)})
             else:
@@ -184,8 +205,9 @@ class _Sweeping:
 
     def run(self) -> Sweep:
         n, device = len(self.base.ids), input_device(self.model.hf)
-        values = torch.full((n, len(self.cells)), math.nan, device=device)
-        base, source = (torch.full((n,), math.nan, device=device) for _ in range(2))
+        dtype = torch.promote_types(self.model.dtype, torch.float32)
+        values = torch.full((n, len(self.cells)), math.nan, device=device, dtype=dtype)
+        base, source = (torch.full((n,), math.nan, device=device, dtype=dtype) for _ in range(2))
         computed = 0
         for prompts in track(self._groups(), f"sweep of {len(self.cells)} cells × {n} prompts"):
             recording = self._record(self.base, prompts)
@@ -271,18 +293,19 @@ class _Sweeping:
             source[prompts] = self._score(other.logits, prompts).to(source)
             return lambda site, place: self._value(other, site.whole)[(place, *resume.index_in_row(site, 0))]
         if self.edit == "mean":
-            return self._mean_value
+            return lambda site, place: self._mean_value(site, prompts[place])
         if self.edit == "zero":
             return lambda site, place: torch.zeros_like(
                 self._value(recording, site.whole)[(place, *resume.index_in_row(site, 0))]
             )
         function = self.edit
         assert callable(function)
+        # A copy: what a function does to its argument must not reach the base run.
         return lambda site, place: function(
-            site, self._value(recording, site.whole)[(place, *resume.index_in_row(site, 0))]
+            site, self._value(recording, site.whole)[(place, *resume.index_in_row(site, 0))].clone()
         )
 
-    def _mean_value(self, site: Site, place: int) -> Tensor:
+    def _mean_value(self, site: Site, prompt: int) -> Tensor:
         if not hasattr(self, "_means"):
             self._means: dict[Site, Tensor] = {}
         whole = site.whole
@@ -293,13 +316,14 @@ class _Sweeping:
             for one in wanted:
                 value = run[one]
                 if one.kind in LIKE_POSITION:
-                    self._means[one] = value.mean(dim=0)
+                    self._means[one] = mean_over_prompts(value, one.dims, lengths)[0]
                 else:
                     real = torch.cat([value[row, :length] for row, length in enumerate(lengths)])
                     self._means[one] = real.mean(dim=0, keepdim=True)
         mean = self._means[whole]
         if site.kind in LIKE_POSITION:
-            return mean[resume.index_in_row(site, 0)]
+            length = len(self.base.ids[prompt])
+            return mean[:, :length, :length][resume.index_in_row(site, 0)]
         index = list(resume.index_in_row(site, 0))
         if isinstance(site.position, int):
             index[KINDS[site.kind][1].index("position")] = 0
@@ -321,8 +345,8 @@ class _Sweeping:
                 site = self._at(asked, prompt, length)
                 if site is None:
                     continue
-                value = new(site, place)
                 old = self._value(recording, site.whole)[(place, *resume.index_in_row(site, 0))]
+                value = _like(new(site, place), old, asked)
                 start = self._first_difference(site, old, value, causal)
                 if start is None:
                     values[prompt, column] = base[prompt]
@@ -347,22 +371,16 @@ class _Sweeping:
     def _first_difference(self, site: Site, old: Tensor, new: Tensor, causal: bool) -> int | None:
         """The first position that changes, or None where nothing does."""
         if isinstance(site.position, int):
-            return (
-                None
-                if torch.equal(old, new.to(old.dtype).expand_as(old))
-                else (site.position if causal else 0)
-            )
+            return None if torch.equal(old, new) else (site.position if causal else 0)
         axis = site.dims[1:].index("query" if "query" in site.dims else "position")
         differs = (old != new).movedim(axis, 0).flatten(1).any(dim=1)
         if not bool(differs.any()):
             return None
-        if not causal or site.kind in ("k", "v", "k_per_query_head", "v_per_query_head", "k_pre_rope"):
-            return 0 if not causal else int(differs.nonzero()[0])
-        return int(differs.nonzero()[0])
+        return int(differs.nonzero()[0]) if causal else 0
 
     def _rows_at_once(self, tokens: int) -> int:
         if isinstance(self.batch, int) and not isinstance(self.batch, bool):
-            return max(1, self.batch)
+            return self.batch
         anatomy = self.model.anatomy
         total = max(self.base.lengths)
         width = next(self.model.hf.parameters()).element_size()
@@ -371,6 +389,17 @@ class _Sweeping:
             tokens * anatomy.d_model * 40 * width + 4 * total * anatomy.d_model * width + vocabulary * 12
         )
         return memory.rows_at_once(per_row, tokens, input_device(self.model.hf))
+
+
+def _like(new: Tensor, old: Tensor, site: Site) -> Tensor:
+    """A new value in the shape and type of the old one."""
+    try:
+        return new.to(old.dtype).to(old.device).expand_as(old)
+    except (RuntimeError, AttributeError) as error:
+        given = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
+        raise PlanError(
+            f"The new value of '{site}' is {given}.", f"It has the shape of the old one, {tuple(old.shape)}."
+        ) from error
 
 
 # --- tiers -------------------------------------------------------------------------------------------------------

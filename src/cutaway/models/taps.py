@@ -188,7 +188,8 @@ def watching(modules: Mapping[str, nn.Module], seen: Callable[..., None]) -> Ite
 class AttentionTap:
     """Visitors on one attention call: `q k v z` [prompt, position, head, d_head], `scores pattern` [prompt, head, query, key].
 
-    `k_per_query_head` and `v_per_query_head` see the keys and values once for every query head.
+    `k_per_query_head` and `v_per_query_head` see the keys and values once for every query head, `sink` what columns of
+    the pattern beyond the keys take.
     """
 
     visitors: Mapping[str, Visitor] = field(default_factory=dict)
@@ -318,13 +319,17 @@ def _per_query_head(
     wide_key, wide_value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
     new_key = _visit_heads(see.get("k_per_query_head"), wide_key)
     new_value = _visit_heads(see.get("v_per_query_head"), wide_value)
-    if new_key is wide_key and new_value is wide_value:
+    if all(new is wide or _unchanged(new, wide) for new, wide in ((new_key, wide_key), (new_value, wide_value))):
         return key, value
     if groups > 1:
         before = module.num_key_value_groups
         module.num_key_value_groups = 1
         stack.callback(setattr, module, "num_key_value_groups", before)
     return new_key, new_value
+
+
+def _unchanged(new: Tensor, old: Tensor) -> bool:
+    return not new.requires_grad and torch.equal(new, old)
 
 
 class _Softmax(TorchFunctionMode):
@@ -348,12 +353,14 @@ class _Softmax(TorchFunctionMode):
         return self._seen("pattern", function(scores, *rest, **kwargs))
 
     def _seen(self, name: str, value: Tensor) -> Tensor:
-        visit = self.visitors.get(name)
+        keys = value.shape[-1] if self.keys is None else self.keys
+        visit, sink = self.visitors.get(name), self.visitors.get("sink")
         if visit is None:
             return value
-        keys = value.shape[-1] if self.keys is None else self.keys
         new = visit(value[..., :keys])  # an attention sink is one more column: it is not a key
-        if new is None or (not new.requires_grad and torch.equal(new, value[..., :keys])):
+        if name == "pattern" and sink is not None and keys < value.shape[-1]:
+            sink(value[..., keys:])
+        if new is None or _unchanged(new, value[..., :keys]):
             return value
         self.changed = True
         return new if keys == value.shape[-1] else torch.cat([new, value[..., keys:]], dim=-1)
@@ -420,7 +427,7 @@ def _attend_with_weights(
     kwargs: dict[str, Any],
 ) -> Any:
     eager_mask, rest, kwargs_eager = _eager_arguments(module, query, key, args, kwargs, original is default)
-    weights = {name: visit for name, visit in tap.visitors.items() if name in ("scores", "pattern")}
+    weights = {name: visit for name, visit in tap.visitors.items() if name in ("scores", "pattern", "sink")}
     mode = _Softmax(weights, key.shape[-2])
     if original is default:
         with mode:

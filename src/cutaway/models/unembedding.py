@@ -176,7 +176,8 @@ def _ends(model: Model) -> tuple[Tensor, Tensor, Tensor, nn.Module | None]:
     """The stream after the last layer, the unembedding's input, the logits, and the norm between them."""
     from cutaway.models.anatomy import _probe_inputs
 
-    anatomy, seen = model.anatomy, {}
+    anatomy = model.anatomy
+    seen: dict[str, Tensor] = {}
     assert anatomy.unembed is not None
     last = Site("resid_post", anatomy.n_layers - 1)
     place = anatomy.place(last)

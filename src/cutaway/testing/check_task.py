@@ -76,12 +76,10 @@ def check_task(
     subject = _shared(found, references)
     broken = [f"{law}: {said}" for law in laws or TASK_LAWS for said in TASK_LAWS[law](subject)]
     if broken:
-        raise AssertionError(
-            f"the task {found.name!r} breaks these laws:\n" + "\n".join(f"- {b}" for b in broken)
-        )
+        raise AssertionError(f"the task {found.name!r} breaks these laws:\n" + "\n".join(f"- {b}" for b in broken))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=64)
 def _shared(builder: TaskBuilder[...], references: Path | None) -> TaskSubject:
     return TaskSubject(builder, references)
 

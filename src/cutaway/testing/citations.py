@@ -14,9 +14,7 @@ from pathlib import Path
 @lru_cache(maxsize=8)
 def keys_of(references: Path) -> frozenset[str]:
     """The citation keys of a BibTeX file."""
-    return frozenset(
-        re.findall(r"^@\w+\{\s*([^,\s]+)\s*,", references.read_text(encoding="utf-8"), re.MULTILINE)
-    )
+    return frozenset(re.findall(r"^@\w+\{\s*([^,\s]+)\s*,", references.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def cited(cites: str) -> list[str]:

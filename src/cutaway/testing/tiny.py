@@ -50,9 +50,7 @@ def tiny_task() -> Task:
         contrasts=tuple(frame.format(a=b, b=a) for frame, a, b in texts),
         answers=tuple((f" {a}",) for _, a, _ in texts),
         wrong=tuple((f" {b}",) for _, _, b in texts),
-        positions={
-            "subject": tuple((p.rindex(b), p.rindex(b) + len(b)) for p, (_, _, b) in zip(prompts, texts))
-        },
+        positions={"subject": tuple((p.rindex(b), p.rindex(b) + len(b)) for p, (_, _, b) in zip(prompts, texts))},
         template=tuple("store" if i < 2 else "met" for i in range(len(prompts))),
         source="written for tests",
     )

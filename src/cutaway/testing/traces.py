@@ -52,9 +52,7 @@ def trace(model: Model) -> Trace:
         weights={name: float(weight.detach().double().sum()) for name, weight in named.items()},
         trained={name: weight.requires_grad or weight.grad is not None for name, weight in named.items()},
         hooks={
-            f"{name}.{kind}": len(getattr(module, kind))
-            for name, module in model.hf.named_modules()
-            for kind in _HOOKS
+            f"{name}.{kind}": len(getattr(module, kind)) for name, module in model.hf.named_modules() for kind in _HOOKS
         },
         attributes={name: frozenset(vars(module)) for name, module in model.hf.named_modules()},
         process=_process(model),

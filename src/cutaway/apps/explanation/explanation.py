@@ -1,8 +1,8 @@
 """Why did the model say that? One command, five questions, each answer beside the intervention that tests it.
 
-What does it predict? When does it decide (lens)? Which words matter (attribution, tested by hiding words)? Which heads and
-MLPs write the answer (direct attribution, tested by taking them out)? With a contrast: where does the difference live
-(patching)? The summary is made of sentences whose checks passed; what did not pass is said as such.
+What does it predict? When does it decide (lens)? Which words matter (attribution, tested by hiding words)? Which heads
+and MLPs write the answer (direct attribution, tested by taking them out)? With a contrast: where does the difference
+live (patching)? The summary is made of sentences whose checks passed; what did not pass is said as such.
 """
 
 from __future__ import annotations

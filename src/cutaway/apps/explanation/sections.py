@@ -1,4 +1,4 @@
-"""The five questions of an explanation, each answered by methods of the registry: a Result, and what may be said of it."""
+"""The five questions of an explanation, each answered by methods of the registry: numbers, and what may be said."""
 
 from __future__ import annotations
 
@@ -63,15 +63,21 @@ def predicts(model: Model, question: Question, *, seed: int, controls: int) -> S
         f"({number(100 * float(p[tokens[0]]))} %); the entropy is {number(entropy)} bits."
     ]
     if rank:
-        says.append(f"{quoted([question.answer])} is number {rank + 1} with {number(100 * float(p[question.answer_id]))} %.")
+        says.append(
+            f"{quoted([question.answer])} is number {rank + 1} with {number(100 * float(p[question.answer_id]))} %."
+        )
     if question.contrast_logits is not None:
         other = question.contrast_logits.softmax(-1)
         data["instead"] = ("token", other[tokens].cpu().numpy())
         shown.append(views.bars(value="instead", label="token", title="The same tokens after the contrast"))
         top = int(other.argmax())
-        says.append(f"After the contrast it is {quoted(model.token_strings([top]))} ({number(100 * float(other[top]))} %).")
+        says.append(
+            f"After the contrast it is {quoted(model.token_strings([top]))} ({number(100 * float(other[top]))} %)."
+        )
     difference = float(question.logits[question.answer_id] - question.logits[question.wrong_id])
-    says.append(f"The answer is held against {quoted([question.wrong])}: its logit is {number(difference)} higher.")
+    says.append(
+        f"The answer is held against {quoted([question.wrong])}: its logit is {number(difference)} higher."
+    )
     metrics = {
         "answer_probability": float(p[question.answer_id]),
         "answer_rank": rank,
@@ -81,7 +87,12 @@ def predicts(model: Model, question: Question, *, seed: int, controls: int) -> S
     said = f"It says {quoted([question.answer])} with a probability of {number(100 * float(p[question.answer_id]))} %"
     said += f" ({quoted([question.wrong])}: {number(100 * float(p[question.wrong_id]))} %)."
     return Section(
-        "prediction", "What does it predict?", tuple(says), said, Result(data, metrics, tuple(shown)), tuple(range(len(shown)))
+        "prediction",
+        "What does it predict?",
+        tuple(says),
+        said,
+        Result(data, metrics, tuple(shown)),
+        tuple(range(len(shown))),
     )
 
 
@@ -92,7 +103,9 @@ def decides(model: Model, question: Question, *, seed: int, controls: int) -> Se
     layer = int(result.data["decision_layer"].values[0])
     says, summary = [], ""
     if layer >= 0:
-        says.append(f"Read as if it stopped there, the model gives its final prediction from layer {layer} of {n} on.")
+        says.append(
+            f"Read as if it stopped there, the model gives its final prediction from layer {layer} of {n} on."
+        )
     for check in result.checks:
         if check.passed:
             summary = f"It decides by layer {layer} of {n}: the stream at the last token carries the prediction into other texts ({against(check)})."
@@ -130,10 +143,15 @@ def words(model: Model, question: Question, *, seed: int, controls: int) -> Sect
         )
         says.append(summary)
     shown = (
-        views.tokens(value="attribution", title="Integrated gradients: what each token adds to the logit difference"),
+        views.tokens(
+            value="attribution", title="Integrated gradients: what each token adds to the logit difference"
+        ),
         views.tokens(value="drop_when_hidden", title="Occlusion: what hiding each token takes from it"),
     )
-    metrics = {"rank_correlation": agreement, **{name: gradients.metrics[name] for name in gradients.metrics if "gap" in name}}
+    metrics = {
+        "rank_correlation": agreement,
+        **{name: gradients.metrics[name] for name in gradients.metrics if "gap" in name},
+    }
     checks = (*gradients.checks, *hidden.checks)
     result = Result(data, metrics, shown, checks, (*gradients.notes, *hidden.notes))
     return Section("words", "Which words matter?", tuple(says), summary, result, (0, 1))
@@ -148,7 +166,14 @@ def writes(model: Model, question: Question, *, seed: int, controls: int) -> Sec
     for check in result.checks:
         summary = _verdict(check.claim, check)
         says.append(summary)
-    return Section("parts", "Which heads and MLPs write the answer?", tuple(says), summary, result, tuple(range(min(2, len(result.views)))))
+    return Section(
+        "parts",
+        "Which heads and MLPs write the answer?",
+        tuple(says),
+        summary,
+        result,
+        tuple(range(min(2, len(result.views)))),
+    )
 
 
 def differs(model: Model, question: Question, *, seed: int, controls: int) -> Section:
@@ -173,7 +198,11 @@ def _patched(result: Result, name: str, title: str, question: Question) -> Secti
 
 def _verdict(claim: str, check: Any) -> str:
     text = claim.rstrip(".")
-    return f"{text} ({against(check)})." if check.passed else f"Not supported: {text[0].lower() + text[1:]} ({against(check)})."
+    return (
+        f"{text} ({against(check)})."
+        if check.passed
+        else f"Not supported: {text[0].lower() + text[1:]} ({against(check)})."
+    )
 
 
 def _correlation(a: Any, b: Any) -> float:
@@ -181,4 +210,4 @@ def _correlation(a: Any, b: Any) -> float:
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
     ranks = [np.argsort(np.argsort(x)) for x in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0].astype(float), ranks[1].astype(float))[0, 1])

@@ -26,17 +26,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from cutaway.core import edit as edits
 from cutaway.core import view as views
 from cutaway.core.errors import MethodError
 from cutaway.core.method import method
-from cutaway.core.progress import track
 from cutaway.core.result import Check, Result
 from cutaway.core.run import Run
 from cutaway.core.site import Site
 from cutaway.core.task import EncodedTask, Task
 from cutaway.methods.control import compared, interval, sets_like
 from cutaway.methods.scoring import UNITS, with_answers, words
+from cutaway.methods.sets import Write, mean_writes, scores
 from cutaway.models.anatomy import Layer
 from cutaway.models.metric import metric_of
 from cutaway.models.model import Model
@@ -83,7 +82,7 @@ def direct_logit_attribution(
     data = _dataset(model, encoded, parts, top)
     gaps = _gaps(run, ends, direction, parts)
     data["logit"] = ("prompt", gaps.logit)
-    check = _check(model, encoded, data, top, ablation, controls, seed)
+    check = _check(model, encoded, run.last_logits, data, top, ablation, controls, seed)
     return Result(
         data=data,
         metrics={
@@ -185,9 +184,7 @@ def _reads(model: Model) -> list[str]:
 
 
 @torch.no_grad()
-def _parts(
-    model: Model, run: Run, ends: Unembedding, direction: _Direction
-) -> tuple[list[_Part], tuple[str, ...]]:
+def _parts(model: Model, run: Run, ends: Unembedding, direction: _Direction) -> tuple[list[_Part], tuple[str, ...]]:
     wide, device = direction.vector.dtype, direction.vector.device
     stream = run[Site("resid_post", model.anatomy.n_layers - 1, position=-1)]
     norm = FrozenNorm(ends.norm.gain.to(wide), ends.norm.bias.to(wide), ends.norm.centres, ends.norm.module)
@@ -201,9 +198,7 @@ def _parts(
     embedded, entered = run["embed" + END].to(wide), run["resid_pre[0]" + END].to(wide)
     parts = [_Part("embedding", "embed", -1, -1, value(embedded))]
     if not torch.equal(embedded, entered):
-        parts.append(
-            _Part("position and scale of the embedding", "position", -1, -1, value(entered - embedded))
-        )
+        parts.append(_Part("position and scale of the embedding", "position", -1, -1, value(entered - embedded)))
     notes: list[str] = []
     before = entered
     for layer in model.anatomy.stacks[""].layers:
@@ -216,13 +211,9 @@ def _parts(
     if norm.bias.any():
         parts.append(_Part("bias of the final norm", "norm_bias", -1, -1, bias))
     if ends.bias is not None:
-        parts.append(
-            _Part("bias of the unembedding", "bias", -1, -1, direction.offset.double().cpu().numpy())
-        )
+        parts.append(_Part("bias of the unembedding", "bias", -1, -1, direction.offset.double().cpu().numpy()))
     if ends.softcap is not None:
-        notes.append(
-            f"The logits are soft-capped at ±{ends.softcap:g} afterwards: parts sum to the logit before that."
-        )
+        notes.append(f"The logits are soft-capped at ±{ends.softcap:g} afterwards: parts sum to the logit before that.")
     return parts, tuple(dict.fromkeys(notes))
 
 
@@ -234,9 +225,7 @@ class _Term:
     written: Tensor
 
 
-def _layer_terms(
-    model: Model, layer: Layer, run: Run, before: Tensor, after: Tensor
-) -> tuple[list[_Term], list[str]]:
+def _layer_terms(model: Model, layer: Layer, run: Run, before: Tensor, after: Tensor) -> tuple[list[_Term], list[str]]:
     """What a layer wrote into the stream [prompt, d_model], in parts; whatever they do not explain is the rest."""
     number, terms, notes = layer.index, [], []
     tolerance = ROUNDING.get(model.dtype, 5e-2)
@@ -255,9 +244,7 @@ def _layer_terms(
         left = left - written
     if not terms:
         terms.append(_Term(f"layer {number}", "layer", -1, left))
-        notes.append(
-            f"Layer {number} is one part: {layer.refused.get('attn_contrib', 'its branches are not known')}."
-        )
+        notes.append(f"Layer {number} is one part: {layer.refused.get('attn_contrib', 'its branches are not known')}.")
     elif float(left.norm()) > 10 * tolerance * float(after.norm()):
         terms.append(_Term(f"rest of layer {number}", "rest", -1, left))
         notes.append(f"Layer {number} writes more than its attention and MLP: the rest is a part of its own.")
@@ -356,15 +343,11 @@ def _dataset(model: Model, encoded: EncodedTask, parts: Sequence[_Part], top: in
     return _with_grids(data, model, parts, values.mean(axis=0))
 
 
-def _with_grids(
-    data: xr.Dataset, model: Model, parts: Sequence[_Part], mean: NDArray[np.float64]
-) -> xr.Dataset:
+def _with_grids(data: xr.Dataset, model: Model, parts: Sequence[_Part], mean: NDArray[np.float64]) -> xr.Dataset:
     """Heads by layer, MLPs by layer, and the sum of everything written up to each layer."""
     layers, heads = model.anatomy.n_layers, max(model.anatomy.n_heads, 1)
     by_head = np.full((layers, heads), np.nan)
-    by_kind: Mapping[str, NDArray[np.float64]] = {
-        kind: np.zeros(layers) for kind in ("attention", "mlp", "other")
-    }
+    by_kind: Mapping[str, NDArray[np.float64]] = {kind: np.zeros(layers) for kind in ("attention", "mlp", "other")}
     before = 0.0
     for part, value in zip(parts, mean, strict=True):
         if part.layer < 0:
@@ -383,10 +366,14 @@ def _with_grids(
 
 def _views(encoded: EncodedTask, direction: _Direction) -> tuple[views.View, ...]:
     what = direction.name
-    band = {"low": "largest_low", "high": "largest_high"} if len(encoded) > 1 else {}
+    low, high = ("largest_low", "largest_high") if len(encoded) > 1 else (None, None)
     return (
         views.bars(
-            value="largest_mean", label="largest", title=f"Parts that contribute most to the {what}", **band
+            value="largest_mean",
+            label="largest",
+            low=low,
+            high=high,
+            title=f"Parts that contribute most to the {what}",
         ),
         views.heatmap(
             value="head_contribution",
@@ -396,9 +383,7 @@ def _views(encoded: EncodedTask, direction: _Direction) -> tuple[views.View, ...
             scale="diverging",
         ),
         views.curves(value="mlp_contribution", x="layer", title=f"What each MLP adds to the {what}"),
-        views.curves(
-            value="accumulated", x="layer", title=f"The {what}, added up to each layer (final norm frozen)"
-        ),
+        views.curves(value="accumulated", x="layer", title=f"The {what}, added up to each layer (final norm frozen)"),
     )
 
 
@@ -406,32 +391,28 @@ def _views(encoded: EncodedTask, direction: _Direction) -> tuple[views.View, ...
 
 
 def _check(
-    model: Model, encoded: EncodedTask, data: xr.Dataset, top: int, ablation: str, controls: int, seed: int
+    model: Model,
+    encoded: EncodedTask,
+    logits: Tensor,
+    data: xr.Dataset,
+    top: int,
+    ablation: str,
+    controls: int,
+    seed: int,
 ) -> Check | None:
     """Take the parts with the largest positive contributions out together, against random parts of the same kinds."""
-    pool, scores = _ablatable(model, data)
-    best = [pool[i] for i in np.argsort(-scores, kind="stable")[:top] if scores[i] > 0]
+    pool, written = _ablatable(data)
+    best = [pool[i] for i in np.argsort(-written, kind="stable")[:top] if written[i] > 0]
     if not best or len(pool) <= len(best):
         return None
     metric = metric_of(encoded, None if any(encoded.wrong_ids) else "log_probability")
-    sources = tuple({site.whole for site in pool})
-    reference = model.run(encoded, read=sources, logits="last")
-    base = metric(reference.last_logits)
-
-    def drop(chosen: Sequence[Site]) -> float:
-        changes = [
-            edits.ablate(site, "mean", reference=reference) if ablation == "mean" else edits.ablate(site)
-            for site in chosen
-        ]
-        after = metric(model.run(encoded, edit=changes, logits="last").last_logits)
-        return float((base - after).mean())
-
-    sets = sets_like(best, pool, controls, seed, sort=lambda site: site.kind)
-    others = [drop(chosen) for chosen in track(sets, "taking random parts out")]
+    random = sets_like(best, pool, controls, seed, sort=lambda site: site.kind)
+    writes = _writes(model, encoded, [best, *random], ablation)
+    drops = (metric(logits) - scores(model, encoded.ids, writes, metric, what="taking parts out")).mean(dim=1)
     names = ", ".join(_name(site) for site in best)
     return compared(
-        drop(best),
-        others,
+        float(drops[0]),
+        drops[1:].tolist(),
         claim=f"The parts that write most of {words(model, [i for ids in encoded.answer_ids for i in ids])} "
         f"({names}) are needed for it.",
         how=f"Take them out together at the last token ({ablation} ablation) and measure how much the "
@@ -440,9 +421,18 @@ def _check(
     )
 
 
-def _ablatable(model: Model, data: xr.Dataset) -> tuple[list[Site], NDArray[np.float64]]:
+def _writes(model: Model, encoded: EncodedTask, sets: Sequence[Sequence[Site]], ablation: str) -> list[list[Write]]:
+    """Zero, or the part's mean over all prompts and positions, at each site of each set."""
+    if ablation == "zero":
+        return [[Write(site) for site in chosen] for chosen in sets]
+    wholes = tuple({site.whole for chosen in sets for site in chosen})
+    run = model.run(encoded, read=wholes, logits="none")
+    return [mean_writes(run, chosen) for chosen in sets]
+
+
+def _ablatable(data: xr.Dataset) -> tuple[list[Site], NDArray[np.float64]]:
     """Heads and MLPs at the last token with their mean contributions."""
-    sites, scores = [], []
+    sites, means = [], []
     columns = ("kind", "part_layer", "part_head", "contribution_mean")
     for kind, layer, head, score in zip(*(data[name].values.tolist() for name in columns), strict=True):
         site = (
@@ -456,8 +446,8 @@ def _ablatable(model: Model, data: xr.Dataset) -> tuple[list[Site], NDArray[np.f
         )
         if site is not None:
             sites.append(site)
-            scores.append(score)
-    return sites, np.array(scores)
+            means.append(score)
+    return sites, np.array(means)
 
 
 def _name(site: Site) -> str:

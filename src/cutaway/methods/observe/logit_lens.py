@@ -54,9 +54,7 @@ def logit_lens(
     *,
     sites: Annotated[
         str,
-        Field(
-            description="one kind of stream value, such as resid_post[*], resid_mid[*] or resid_post[*]@-1"
-        ),
+        Field(description="one kind of stream value, such as resid_post[*], resid_mid[*] or resid_post[*]@-1"),
     ] = "resid_post[*]",
     top: Annotated[int, Field(ge=1, le=100, description="likeliest tokens that are kept at each place")] = 5,
     controls: Annotated[int, Field(ge=5, description="random word orders that the check compares with")] = 20,
@@ -99,20 +97,14 @@ def _streams(model: Model, sites: str) -> list[Site]:
     kinds = {site.kind for site in parse_sites(sites)}
     positions = {site.position for site in found}
     if len(kinds) != 1 or len(positions) != 1 or KINDS[found[0].kind][1] != ("position", "d_model"):
-        able = [
-            kind
-            for kind, (part, dims) in KINDS.items()
-            if dims == ("position", "d_model") and part == "stream"
-        ]
+        able = [kind for kind, (part, dims) in KINDS.items() if dims == ("position", "d_model") and part == "stream"]
         raise SiteError(
             f"the lens cannot read {sites!r} as one picture;",
             f"it reads one kind of value as wide as the stream, at one choice of positions: {', '.join(able)}.",
             "Write for example resid_post[*].",
         )
     if found[0].unit is not None or found[0].layer is None:
-        raise SiteError(
-            f"the lens cannot read {sites!r};", "it reads whole vectors of layers.", "Write resid_post[*]."
-        )
+        raise SiteError(f"the lens cannot read {sites!r};", "it reads whole vectors of layers.", "Write resid_post[*].")
     return sorted(found, key=lambda site: site.layer if isinstance(site.layer, int) else 0)
 
 
@@ -157,9 +149,7 @@ def _batches(lengths: Sequence[int]) -> list[list[int]]:
 
 
 @torch.no_grad()
-def _fill(
-    lens: _Lens, prompt: int, model: Model, stream: Tensor, final: Tensor, answers: Sequence[int]
-) -> None:
+def _fill(lens: _Lens, prompt: int, model: Model, stream: Tensor, final: Tensor, answers: Sequence[int]) -> None:
     """Decode one prompt's stream [layer, position, d_model], a piece of positions at a time, and keep the figures."""
     rows = max(1, LOGITS_AT_ONCE // model.anatomy.vocab_size)
     for start in range(0, stream.shape[1], rows):
@@ -179,10 +169,8 @@ def _fill(
                 lens.cells[name][prompt, layer, piece] = values.cpu().numpy()
 
 
-def _figures(
-    logits: Tensor, final_mass: Tensor, final_entropy: Tensor, wanted: Tensor, top: int
-) -> tuple[Tensor, ...]:
-    """Top ids and probabilities, the answers' log-probability and rank, entropy, KL(final || lens) of rows of logits."""
+def _figures(logits: Tensor, final_mass: Tensor, final_entropy: Tensor, wanted: Tensor, top: int) -> tuple[Tensor, ...]:
+    """Of rows of logits: top ids and probabilities, the answers' log-probability and rank, entropy, divergence."""
     total = logits.logsumexp(dim=-1)
     values, ids = logits.topk(top, dim=-1)
     answer = logits.gather(1, wanted)
@@ -285,8 +273,8 @@ def _views(data: xr.Dataset, where: list[list[int]]) -> tuple[views.View, ...]:
     first = {"prompt": 0, "top": 1}
 
     def curve(name: str, title: str) -> views.View:
-        band = {"low": f"last_{name}_low", "high": f"last_{name}_high"} if len(where) > 1 else {}
-        return views.curves(value=f"last_{name}", x="layer", title=title, **band)
+        low, high = (f"last_{name}_low", f"last_{name}_high") if len(where) > 1 else (None, None)
+        return views.curves(value=f"last_{name}", x="layer", low=low, high=high, title=title)
 
     return (
         views.heatmap(
@@ -327,14 +315,10 @@ def _checks(
 ) -> tuple[tuple[Check, ...], tuple[str, ...]]:
     """Does the stream at the last token carry the prediction from the deciding layer on?"""
     able = [
-        p
-        for p, ids in enumerate(encoded.ids)
-        if decided[p] >= 0 and where[p][-1:] == [len(ids) - 1] and len(ids) > 1
+        p for p, ids in enumerate(encoded.ids) if decided[p] >= 0 and where[p][-1:] == [len(ids) - 1] and len(ids) > 1
     ]
     if not able:
-        return (), (
-            "Nothing is claimed about where the prediction is decided: the last token is not read to the end.",
-        )
+        return (), ("Nothing is claimed about where the prediction is decided: the last token is not read to the end.",)
     chosen = [able[i] for i in np.unique(np.linspace(0, len(able) - 1, tested).round().astype(int))]
     generator = torch.Generator().manual_seed(seed)
     moved, other = [], []
@@ -350,7 +334,7 @@ def _checks(
         float(np.mean(moved)),
         np.mean(other, axis=0).tolist(),
         claim=f"From layer {span} on, the stream at the last token holds the prediction.",
-        how=f"Put it into texts of the same words in random orders ({len(chosen)} prompts) and read how likely the "
+        how=f"Put it into texts of the same words in random orders and read how likely the "
         "prediction becomes; the control puts in the stream of another such text.",
         unit="probability of the prediction",
     )
@@ -373,7 +357,11 @@ def _carried(
 
 
 def _shuffled(ids: Sequence[int], generator: torch.Generator) -> list[int]:
-    """The same tokens with all but the first and the last in a random order."""
+    """The same tokens with all but the first and the last in another order, where there is one."""
     inner = list(ids[1:-1])
-    order = torch.randperm(len(inner), generator=generator).tolist()
-    return [ids[0], *(inner[i] for i in order), ids[-1]]
+    mixed = inner
+    for _ in range(20 if len(set(inner)) > 1 else 0):
+        mixed = [inner[i] for i in torch.randperm(len(inner), generator=generator).tolist()]
+        if mixed != inner:
+            break
+    return [ids[0], *mixed, ids[-1]]

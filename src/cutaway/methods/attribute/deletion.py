@@ -1,0 +1,115 @@
+"""Are the words that a map marks the words that matter? Take them out together, against random words.
+
+The tokens with the largest attributions are put out of the text together (their embeddings become a neutral one) and
+the fall of the score is measured: what ERASER calls comprehensiveness [@deyoung2020]. The control puts out as many
+random tokens of the same prompt. Special tokens stay: a network leans on them whatever the text says.
+
+Limits: a text with words missing is unlike any text, for the marked words and for the random ones. In a short prompt
+there are few sets of words, so the random ones often share members with the marked ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cutaway.core.progress import track
+from cutaway.core.result import Check
+from cutaway.methods.attribute.neutral import own_embeddings
+from cutaway.methods.attribute.targets import Targets
+from cutaway.methods.control import compared
+from cutaway.models.model import Model
+from cutaway.models.multigrad import rows_at_once, scores_of_targets
+
+TESTED = 8
+
+
+def deletion_check(
+    model: Model,
+    targets: Targets,
+    attribution: NDArray[np.float64],
+    neutral: Tensor,
+    *,
+    claim: str,
+    share: float,
+    controls: int,
+    seed: int,
+    signed: bool = True,
+) -> Check | None:
+    """The check of a map; None where no prompt has two tokens that can be taken out.
+
+    Args:
+        model: the network.
+        targets: what was explained.
+        attribution: [prompt, target, position]; larger says that the token matters more.
+        neutral: the embedding [d_model] that takes the place of a token's own.
+        claim: as in `Check`.
+        share: of the tokens of a prompt that are taken out, at least one.
+        controls: number of random sets for each prompt.
+        seed: draws them.
+        signed: the map says which way the score moves; otherwise the size of the change counts.
+    """
+    generator = np.random.default_rng(seed)
+    able = [prompt for prompt in range(len(targets)) if len(removable(model, targets, prompt)) > 1]
+    if not able:
+        return None
+    chosen = [able[i] for i in np.unique(np.linspace(0, len(able) - 1, TESTED).round().astype(int))]
+    measured, random = [], []
+    for prompt in track(chosen, "taking tokens out"):
+        inside = removable(model, targets, prompt)
+        size = min(max(1, round(share * len(inside))), len(inside) - 1)
+        n_targets = len(targets.positions[prompt])
+        marked = [_largest(attribution[prompt, target], inside, size) for target in range(n_targets)]
+        sets = [[], *marked, *(generator.choice(inside, size, replace=False).tolist() for _ in range(controls))]
+        fall = _fall(scores_without(model, targets, prompt, sets, neutral), signed=signed)
+        measured.append(float(np.mean([fall[target, target] for target in range(n_targets)])))
+        random.append(fall[n_targets:].mean(axis=1))
+    return compared(
+        float(np.mean(measured)),
+        np.mean(random, axis=0).tolist(),
+        claim=claim,
+        how=f"Take the {share:.0%} of the tokens with the largest attributions out together ({len(chosen)} "
+        f"prompt{'s' if len(chosen) > 1 else ''}) and measure how far the score {'falls' if signed else 'moves'}; "
+        "the control takes out as many random tokens.",
+        unit=targets.unit,
+    )
+
+
+def removable(model: Model, targets: Targets, prompt: int) -> list[int]:
+    """Positions of a prompt whose tokens can be taken out: those of the prompt itself that are not special."""
+    special = set(getattr(model.tokenizer, "all_special_ids", None) or ())
+    return [place for place, token in enumerate(targets.encoded.ids[prompt]) if token not in special]
+
+
+def scores_without(
+    model: Model, targets: Targets, prompt: int, sets: Sequence[Sequence[int]], neutral: Tensor
+) -> NDArray[np.float64]:
+    """Scores [set, target] of a prompt with the tokens of each set put out together."""
+    ids, positions = list(targets.ids[prompt]), targets.positions[prompt]
+    own = own_embeddings(model, [ids])
+    size = rows_at_once(model, len(ids), grad=False)
+    found = []
+    for start in range(0, len(sets), size):
+        piece = sets[start : start + size]
+        embeddings = own.expand(len(piece), -1, -1).clone()
+        for row, places in enumerate(piece):
+            embeddings[row, list(places)] = neutral.to(embeddings)
+        score = targets.score([prompt] * len(piece))
+        found.append(scores_of_targets(model, [ids] * len(piece), positions, score, embeddings=embeddings))
+    return torch.cat(found).double().cpu().numpy()
+
+
+def _fall(scores: NDArray[np.float64], *, signed: bool) -> NDArray[np.float64]:
+    """How far each set brings the scores down from those of the first set, which is empty."""
+    fall: NDArray[np.float64] = scores[:1] - scores[1:]
+    return fall if signed else np.abs(fall)
+
+
+def _largest(attribution: NDArray[np.float64], inside: Sequence[int], size: int) -> list[int]:
+    """The places with the largest attributions; the earlier one where two are equal."""
+    order = np.argsort(-attribution[list(inside)], kind="stable")
+    return [inside[int(place)] for place in order[:size]]

@@ -1,0 +1,187 @@
+"""How much of the score does each word bring, compared with a text in which there are no words?
+
+The gradient is averaged along the straight path from a baseline x' (every token's embedding is a neutral one) to the
+text x, and multiplied with the difference [@sundararajan2017]:
+
+    a_i = (x_i - x'_i) · ∫₀¹ ∂f(x' + α (x - x')) / ∂x_i dα        Σ_i a_i = f(x) - f(x')   (completeness)
+
+What a sum over nodes leaves of the second equation is the completeness gap; it is always reported. Language models
+are rough along the path, and fifty nodes of a fixed rule can be far off; with `tolerance` the nodes go where the score
+moves (`quadrature.py`) until the gap is small. Steps are rows of a batch, targets share their forward passes.
+
+The check takes the tokens with the largest attributions out together, against random tokens.
+Limits: the attribution is relative to the baseline, and no baseline is neutral; texts along the path are like none
+that the network was trained on. A small gap says that the integral was added up well, not that it explains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cutaway.core.method import method
+from cutaway.core.progress import tracking
+from cutaway.core.result import Result
+from cutaway.core.task import Task
+from cutaway.methods.attribute.deletion import deletion_check
+from cutaway.methods.attribute.neutral import Neutral, neutral_embedding, own_embeddings
+from cutaway.methods.attribute.quadrature import Floats, Integral, Rule, fixed_rule, integrate
+from cutaway.methods.attribute.targets import ScoreName, Targets, targets_of
+from cutaway.methods.attribute.token_map import token_map
+from cutaway.models.model import Model
+from cutaway.models.multigrad import gradients_of_targets, rows_at_once, scores_of_targets
+
+
+@method(
+    asks="How much of the score does each word bring, compared with a text without words?",
+    cites="sundararajan2017, deyoung2020",
+    needs=("unembedding",),
+)
+def integrated_gradients(
+    model: Model,
+    task: Task,
+    *,
+    baseline: Annotated[Neutral, Field(description="the embedding that stands for no word")] = "mean",
+    steps: Annotated[int, Field(ge=1, le=10_000, description="nodes of the path, for a fixed rule")] = 50,
+    rule: Annotated[Rule, Field(description="where the nodes of a fixed rule are")] = "gauss_legendre",
+    tolerance: Annotated[
+        float | None,
+        Field(gt=0, description="put nodes where the score moves until the gap is this small, in the unit of the score"),
+    ] = None,
+    max_steps: Annotated[int, Field(ge=9, description="nodes at most, with a tolerance")] = 300,
+    score: Annotated[
+        ScoreName, Field(description="what is explained: the task's metric, or a figure of the answer's token")
+    ] = "metric",
+    generate: Annotated[
+        int, Field(ge=0, le=512, description="explain each of this many tokens that the model writes, instead of the answer")
+    ] = 0,
+    continuation: Annotated[str, Field(description="explain each token of this text, put after the prompts")] = "",
+    share: Annotated[float, Field(gt=0, lt=1, description="share of the tokens that the check takes out")] = 0.2,
+    controls: Annotated[int, Field(ge=5, description="random sets that the check compares with")] = 20,
+    seed: Annotated[int, Field(ge=0, description="draws the random sets")] = 0,
+) -> Result:
+    """The gradient averaged along the way from a baseline, times the difference, for each token."""
+    targets = targets_of(model, task, score, generate, continuation)
+    nothing = neutral_embedding(model, baseline)
+    fixed = fixed_rule(rule, steps)
+    attribution, empty = targets.empty(), targets.empty()[:, :, 0]
+    scores, change = empty.copy(), empty.copy()
+    found: list[Integral] = []
+    with tracking("integrating gradients", total=None) as advance:
+        for prompt in range(len(targets)):
+            path = _Path(model, targets, prompt, nothing, advance)
+            found.append(path.adaptive(tolerance, max_steps) if tolerance else path.fixed(*fixed))
+            for target, position in enumerate(targets.positions[prompt]):
+                attribution[prompt, target, : position + 1] = found[-1].values[target, : position + 1]
+            scores[prompt, : len(path.at_text)] = path.at_text
+            change[prompt, : len(path.at_text)] = found[-1].change
+    gap = np.nansum(attribution, axis=-1) - change
+    check = deletion_check(
+        model,
+        targets,
+        attribution,
+        nothing,
+        claim="The score hangs on the tokens with the largest integrated gradients.",
+        share=share,
+        controls=controls,
+        seed=seed,
+    )
+    return token_map(
+        model,
+        targets,
+        attribution,
+        scores,
+        title="Integrated gradients",
+        check=check,
+        metrics=_metrics(gap, change, found),
+        notes=_notes(targets, gap, change, tolerance, found),
+        arrays={"change_from_baseline": change, "completeness_gap": gap},
+    )
+
+
+class _Path:
+    """The straight path of one prompt from the baseline to its text."""
+
+    def __init__(self, model: Model, targets: Targets, prompt: int, nothing: Tensor, advance: Any) -> None:
+        self.model, self.targets, self.prompt, self.advance = model, targets, prompt, advance
+        self.ids, self.places = list(targets.ids[prompt]), targets.positions[prompt]
+        self.end = own_embeddings(model, [self.ids])[0]
+        self.start = nothing.to(self.end).expand_as(self.end)
+        self.at_text = self.values([1.0])[0]
+
+    def fixed(self, nodes: Floats, weights: Floats) -> Integral:
+        """A fixed rule."""
+        every = range(len(self.places))
+        _, slopes = self.evaluate(nodes.tolist(), every)
+        values = np.einsum("n,ntp->tp", weights, slopes)
+        return Integral(values, self.at_text - self.values([0.0])[0], len(nodes), len(nodes) * len(every), True)
+
+    def adaptive(self, tolerance: float, max_steps: int) -> Integral:
+        """Nodes where the scores move."""
+        return integrate(self.evaluate, len(self.places), tolerance=tolerance, max_nodes=max_steps)
+
+    def values(self, nodes: Sequence[float]) -> Floats:
+        """The scores [node, target]."""
+        found = scores_of_targets(
+            self.model, [self.ids] * len(nodes), self.places, self._score(nodes), embeddings=self._at(nodes)
+        )
+        return found.double().cpu().numpy()
+
+    def evaluate(self, nodes: Sequence[float], wanted: Sequence[int]) -> tuple[Floats, Floats]:
+        """The scores [node, target], and their slopes along the path [node, wanted target, position]."""
+        size = rows_at_once(self.model, len(self.ids), grad=True)
+        values, slopes = [], []
+        for start in range(0, len(nodes), size):
+            piece = nodes[start : start + size]
+            ids = [self.ids] * len(piece)
+            found = gradients_of_targets(
+                self.model, ids, self.places, self._score(piece), embeddings=self._at(piece), targets=wanted
+            )
+            values.append(found.values.double())
+            slopes.append((found.grads * (self.end - self.start)).double().sum(dim=-1).transpose(0, 1))
+            self.advance(len(piece))
+        return torch.cat(values).cpu().numpy(), torch.cat(slopes).cpu().numpy()
+
+    def _score(self, nodes: Sequence[float]) -> Any:
+        return self.targets.score([self.prompt] * len(nodes))
+
+    def _at(self, nodes: Sequence[float]) -> Tensor:
+        along = torch.tensor(nodes, dtype=torch.float64).to(self.end)[:, None, None]
+        return self.start + along * (self.end - self.start)
+
+
+def _metrics(gap: Floats, change: Floats, found: Sequence[Integral]) -> dict[str, float]:
+    size = np.abs(change)
+    return {
+        "completeness_gap": float(np.nanmax(np.abs(gap))),
+        "relative_gap": float(np.nanmax(np.abs(gap)) / max(float(np.nanmax(size)), 1e-12)),
+        "steps": max(each.nodes for each in found),
+        "gradients": sum(each.slopes for each in found),
+    }
+
+
+def _notes(
+    targets: Targets, gap: Floats, change: Floats, tolerance: float | None, found: Sequence[Integral]
+) -> tuple[str, ...]:
+    widest = float(np.nanmax(np.abs(gap)))
+    if tolerance is not None and not all(each.settled for each in found):
+        most = max(each.nodes for each in found)
+        return (
+            f"The tolerance of {tolerance:g} was not reached with {most} steps: the gap is {widest:.3g} {targets.unit}. "
+            "Allow more with max_steps.",
+        )
+    if tolerance is None and widest > 0.05 * float(np.nanmax(np.abs(change))):
+        return (
+            f"The attributions miss the change of the score by up to {widest:.3g} {targets.unit} (the completeness "
+            f"gap): the path is rough. Set a tolerance, for example tolerance={_rounded(0.05 * np.nanmax(np.abs(change)))}.",
+        )
+    return ()
+
+
+def _rounded(value: float) -> str:
+    return f"{float(value):.1g}"

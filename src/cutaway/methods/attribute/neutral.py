@@ -1,0 +1,68 @@
+"""What stands for "no word here"? Embeddings that are put in the place of a token's own.
+
+    mean    the mean over the vocabulary        eos, pad, unk   a special token of the tokenizer
+    zero    nothing at all                      space           the token of a single space
+
+There is no neutral word: each choice is a text of its own, and the attribution is relative to it. Zero lies far from
+every embedding that the network was trained on, and a norm makes its surroundings steep; the mean lies among them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cutaway.core.errors import ParameterError, TaskError
+from cutaway.models.model import Model
+
+Neutral = Literal["mean", "zero", "eos", "pad", "unk", "space"]
+_AT_ONCE = 16384
+
+
+@torch.no_grad()
+def neutral_embedding(model: Model, name: Neutral) -> Tensor:
+    """The embedding [d_model] that stands for no word.
+
+    Raises:
+        ParameterError: the tokenizer has no such token.
+    """
+    if name == "mean":
+        return _mean(model)
+    if name == "zero":
+        return torch.zeros_like(own_embeddings(model, [[0]])[0, 0])
+    return own_embeddings(model, [[_token(model, name)]])[0, 0]
+
+
+def own_embeddings(model: Model, ids: list[list[int]]) -> Tensor:
+    """The tokens' own embeddings [row, position, d_model]."""
+    return model.run(ids, read="embed", logits="none")["embed"]
+
+
+def _mean(model: Model) -> Tensor:
+    """The mean over the vocabulary, through the network's own embedding, whatever it multiplies by."""
+    embed = model.anatomy.embed
+    assert embed is not None
+    tokens = torch.arange(model.anatomy.vocab_size, device=model.device)
+    total = sum(embed(piece[None]).double().sum(dim=(0, 1)) for piece in tokens.split(_AT_ONCE))
+    assert isinstance(total, Tensor)
+    return (total / len(tokens)).to(model.dtype)
+
+
+def _token(model: Model, name: str) -> int:
+    if name == "space":
+        try:
+            return model.token_id(" ")
+        except TaskError:
+            found = None
+    else:
+        found = getattr(model.tokenizer, f"{name}_token_id", None)
+    if isinstance(found, int) and 0 <= found < model.anatomy.vocab_size:
+        return found
+    able = [n for n in ("eos", "pad", "unk") if isinstance(getattr(model.tokenizer, f"{n}_token_id", None), int)]
+    raise ParameterError(
+        f"the tokenizer of {model.name!r} has no token for {name!r};",
+        f"it has {', '.join(able) or 'no special token'}; mean and zero need none.",
+        f"Write {able[0] if able else 'mean'} in its place.",
+    )

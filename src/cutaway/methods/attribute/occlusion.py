@@ -1,0 +1,136 @@
+"""What does the score lose when a word is taken away?
+
+One token after the other (or one word: all its tokens together) is put out of the text, and the fall of the score is
+measured [@zeiler2014]: a_i = f(x) - f(x without i). `instead` says what takes its place: the embedding of a neutral
+token, or nothing at all (`remove`: the text closes up, and every later token moves one place forward). All texts of a
+prompt are rows of a batch. With words, each token of a word shows the fall of the whole word.
+
+The check takes the words with the largest falls out together, against random tokens: do they add up?
+Limits: a text with a hole is unlike any text. Two words that say the same cover for each other: taking out either
+loses nothing. Special tokens, such as the one that begins a text, are not taken out: their attribution is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from cutaway.core.method import method
+from cutaway.core.progress import track
+from cutaway.core.result import Result
+from cutaway.core.task import Task
+from cutaway.methods.attribute.deletion import deletion_check, removable, scores_without
+from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
+from cutaway.methods.attribute.targets import ScoreName, Targets, targets_of
+from cutaway.methods.attribute.token_map import token_map
+from cutaway.models.model import Model
+from cutaway.models.multigrad import rows_at_once, scores_of_targets
+
+Floats = NDArray[np.float64]
+
+
+@method(
+    asks="What does the score lose when a word is taken away?",
+    cites="zeiler2014, deyoung2020",
+    needs=("unembedding",),
+)
+def occlusion(
+    model: Model,
+    task: Task,
+    *,
+    unit: Annotated[Literal["token", "word"], Field(description="what is taken away at a time")] = "token",
+    instead: Annotated[
+        Neutral | Literal["remove"], Field(description="what takes its place; remove: nothing, the text closes up")
+    ] = "mean",
+    score: Annotated[
+        ScoreName, Field(description="what is explained: the task's metric, or a figure of the answer's token")
+    ] = "metric",
+    generate: Annotated[
+        int, Field(ge=0, le=512, description="explain each of this many tokens that the model writes, instead of the answer")
+    ] = 0,
+    continuation: Annotated[str, Field(description="explain each token of this text, put after the prompts")] = "",
+    share: Annotated[float, Field(gt=0, lt=1, description="share of the tokens that the check takes out")] = 0.2,
+    controls: Annotated[int, Field(ge=5, description="random sets that the check compares with")] = 20,
+    seed: Annotated[int, Field(ge=0, description="draws the random sets")] = 0,
+) -> Result:
+    """The fall of the score when each token, or each word, is taken out of the text."""
+    targets = targets_of(model, task, score, generate, continuation)
+    neutral = neutral_embedding(model, "mean" if instead == "remove" else instead)
+    attribution, scores = targets.empty(), targets.empty()[:, :, 0]
+    for prompt in track(range(len(targets)), "taking words out"):
+        sets = _sets(model, targets, prompt, unit)
+        if instead == "remove":
+            found = _scores_closed_up(model, targets, prompt, [(), *sets])
+        else:
+            found = scores_without(model, targets, prompt, [(), *sets], neutral)
+        scores[prompt, : found.shape[1]] = found[0]
+        for places, after in zip(sets, found[1:], strict=True):
+            for target, position in enumerate(targets.positions[prompt]):
+                seen = [place for place in places if place <= position]
+                attribution[prompt, target, seen] = found[0, target] - after[target]
+    check = deletion_check(
+        model,
+        targets,
+        np.nan_to_num(attribution, nan=-np.inf),
+        neutral,
+        claim=f"The {unit}s that lose the most alone also do so together.",
+        share=share,
+        controls=controls,
+        seed=seed,
+    )
+    return token_map(model, targets, attribution, scores, title=f"Fall of the score without the {unit}", check=check)
+
+
+def words_of(texts: Sequence[str]) -> list[int]:
+    """For each token of a text, the number of the word that it belongs to.
+
+    A word begins where a token begins with a space, follows one that ends in a space, or changes between letters or
+    digits and other characters.
+
+    >>> words_of(["The", " cat", "fish", ",", " she"])
+    [0, 1, 1, 2, 3]
+    """
+    numbers: list[int] = []
+    for place, text in enumerate(texts):
+        before = texts[place - 1] if place else ""
+        joins = bool(before and text) and before[-1].isalnum() and text[0].isalnum()
+        numbers.append(numbers[-1] + (not joins) if numbers else 0)
+    return numbers
+
+
+def _sets(model: Model, targets: Targets, prompt: int, unit: str) -> list[list[int]]:
+    """Places that are taken out together, one set after the other; of a continuation too, up to its last target."""
+    ids = targets.ids[prompt]
+    inside = {*removable(model, targets, prompt), *range(len(targets.encoded.ids[prompt]), len(ids))}
+    if unit == "token":
+        return [[place] for place in sorted(inside)]
+    sets: dict[int, list[int]] = {}
+    for place, word in enumerate(words_of(model.token_strings(ids))):
+        if place in inside:
+            sets.setdefault(word, []).append(place)
+    return list(sets.values())
+
+
+def _scores_closed_up(model: Model, targets: Targets, prompt: int, sets: Sequence[Sequence[int]]) -> Floats:
+    """Scores [set, target] of the text without the tokens of each set; missing where nothing is left before a target."""
+    ids, places = targets.ids[prompt], targets.positions[prompt]
+    found = np.full((len(sets), len(places)), np.nan)
+    for target, place in enumerate(places):
+        rows = [[token for at, token in enumerate(ids[: place + 1]) if at not in gone] for gone in map(set, sets)]
+        alike: dict[int, list[int]] = {}
+        for row, text in enumerate(rows):
+            if text:
+                alike.setdefault(len(text), []).append(row)
+        for length, members in alike.items():
+            size = rows_at_once(model, length, grad=False)
+            for start in range(0, len(members), size):
+                piece = members[start : start + size]
+                score = _one_target(targets, prompt, target, len(piece))
+                values = scores_of_targets(model, [rows[row] for row in piece], [length - 1], score)
+                found[piece, target] = values[:, 0].double().cpu().numpy()
+    return found

@@ -1,0 +1,83 @@
+"""Which words is the prediction most sensitive to?
+
+The size of the gradient of the score at each token's embedding [@simonyan2013]: s_i = |d f / d x_i|, as L2 norm, as
+sum of absolute values (L1) or as the largest one (max), over the embedding's coordinates. It has no sign.
+
+The check takes the tokens with the largest values out together, against random tokens.
+Limits: it is a slope at one point. Where the score is flat because it is saturated, a word that decides everything
+has a small gradient; see `integrated_gradients`. A slope says how the score reacts to a small change, not how much of
+it a word brings.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from cutaway.core.method import method
+from cutaway.core.result import Result
+from cutaway.core.task import Task
+from cutaway.methods.attribute.deletion import deletion_check
+from cutaway.methods.attribute.gradients import slopes
+from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
+from cutaway.methods.attribute.targets import ScoreName, targets_of
+from cutaway.methods.attribute.token_map import token_map
+from cutaway.models.model import Model
+
+Norm = Literal["l2", "l1", "max"]
+
+
+@method(
+    asks="Which words is the prediction most sensitive to?",
+    cites="simonyan2013, deyoung2020",
+    needs=("unembedding",),
+)
+def saliency(
+    model: Model,
+    task: Task,
+    *,
+    norm: Annotated[Norm, Field(description="how a gradient becomes one number")] = "l2",
+    score: Annotated[
+        ScoreName, Field(description="what is explained: the task's metric, or a figure of the answer's token")
+    ] = "metric",
+    generate: Annotated[
+        int, Field(ge=0, le=512, description="explain each of this many tokens that the model writes, instead of the answer")
+    ] = 0,
+    continuation: Annotated[str, Field(description="explain each token of this text, put after the prompts")] = "",
+    neutral: Annotated[Neutral, Field(description="what the check puts in the place of a token")] = "mean",
+    share: Annotated[float, Field(gt=0, lt=1, description="share of the tokens that the check takes out")] = 0.2,
+    controls: Annotated[int, Field(ge=5, description="random sets that the check compares with")] = 20,
+    seed: Annotated[int, Field(ge=0, description="draws the random sets")] = 0,
+) -> Result:
+    """The size of the gradient of the score at each token."""
+    targets = targets_of(model, task, score, generate, continuation)
+    attribution, scores = targets.empty(), targets.empty()[:, :, 0]
+    for found in slopes(model, targets):
+        sizes = _size(found.grads, norm).double().cpu().numpy()
+        for target, position in enumerate(targets.positions[found.prompt]):
+            attribution[found.prompt, target, : position + 1] = sizes[target, : position + 1]
+        scores[found.prompt, : len(found.values)] = found.values.double().cpu().numpy()
+    check = deletion_check(
+        model,
+        targets,
+        attribution,
+        neutral_embedding(model, neutral),
+        claim="The prediction hangs on the tokens with the largest gradients.",
+        share=share,
+        controls=controls,
+        seed=seed,
+        signed=False,
+    )
+    return token_map(model, targets, attribution, scores, title="Size of the gradient", check=check)
+
+
+def _size(gradient: Tensor, norm: Norm) -> Tensor:
+    match norm:
+        case "l2":
+            return gradient.norm(dim=-1)
+        case "l1":
+            return gradient.abs().sum(dim=-1)
+        case "max":
+            return gradient.abs().amax(dim=-1)

@@ -1,0 +1,194 @@
+"""Where does the difference between two prompts live? Carry a value from one run into the other, cell by cell.
+
+Activation patching [@meng2022; @zhang2024]. A prompt and its contrast differ in one thing. *Denoising* runs the
+contrast and puts in one value of the prompt's run: what is enough to bring the answer back? *Noising* runs the
+prompt and puts in one value of the contrast's: what is needed? The effect of a cell is normalised,
+(metric(patched) - metric(base)) / (metric(source) - metric(base)): 0 is the run that was changed, 1 the run that the
+value came from; over several prompts it is the ratio of the means.
+
+Any kind of site and any position can be patched; the map is layer x position or layer x head. The check patches the
+cells with the largest effects together, against as many random cells; cells of one token or head are drawn from the
+same layers, so that depth alone is no advantage.
+Limits: what is enough and what is needed need not be the same cells; a patched run is one that never happens.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import Field
+
+from cutaway.core import view as views
+from cutaway.core.errors import TaskError
+from cutaway.core.method import method
+from cutaway.core.result import Check, Result
+from cutaway.core.site import Site
+from cutaway.core.task import EncodedTask, Task
+from cutaway.methods.cells import cells_of, grids, map_views
+from cutaway.methods.control import compared, sets_like
+from cutaway.methods.scoring import metric_for
+from cutaway.methods.sets import Write, scores
+from cutaway.models.metric import Metric
+from cutaway.models.model import Model
+from cutaway.models.sweep import Sweep
+
+SHOWN = 12
+
+
+@method(
+    asks="Where does the difference between two prompts live?",
+    cites="meng2022, zhang2024",
+    needs=("unembedding", "contrast"),
+)
+def patching(
+    model: Model,
+    task: Task,
+    *,
+    sites: Annotated[
+        str,
+        Field(description="cells: resid_pre[*]@* (layer by position), z[*].head[*] (layer by head), attn_out[*]@-1"),
+    ] = "resid_pre[*]@*",
+    direction: Annotated[
+        Literal["denoise", "noise"],
+        Field(description="denoise: the prompt's values into the contrast's run; noise: the other way round"),
+    ] = "denoise",
+    top: Annotated[int, Field(ge=1, description="cells that the check patches together")] = 3,
+    controls: Annotated[int, Field(ge=5, description="random sets of cells that the check compares with")] = 20,
+    seed: Annotated[int, Field(ge=0, description="draws the random sets")] = 0,
+) -> Result:
+    """Patch every cell on its own and measure how far it moves the metric from one run towards the other."""
+    encoded = task.encode(model.tokenizer)
+    metric, said = metric_for(model, encoded)
+    cells = cells_of(model, sites, max(map(len, encoded.ids)))
+    sweep = model.sweep(encoded, over=cells, edit="patch", direction=direction, metric=metric)
+    gap, counted = _gap(sweep)
+    effect = _mean_effect(sweep.values, sweep, gap)
+    best = np.argsort(-np.nan_to_num(effect, nan=-np.inf), kind="stable")[: max(1, min(top, len(cells) // 3))]
+    chosen = [cells[i] for i in best]
+    check = _check(model, encoded, metric, sweep, gap, chosen, direction, controls, seed)
+    maps = grids(model, encoded.ids, cells, effect)
+    data = _dataset(encoded, sweep, effect).merge(xr.Dataset(maps))
+    return Result(
+        data=data,
+        metrics={
+            "base": float(sweep.base.mean()),
+            "source": float(sweep.source.mean()),
+            "largest_effect": float(effect[best[0]]),
+            "cell_with_largest_effect": str(chosen[0]),
+            "cells": len(cells),
+            "cells_computed": sweep.computed,
+        },
+        views=(*map_views(maps, _title(direction, metric)), *_views()),
+        checks=(check,),
+        notes=(*encoded.notes, *_dropped(encoded), *said, *counted),
+    )
+
+
+def _gap(sweep: Sweep) -> tuple[float, tuple[str, ...]]:
+    """Mean difference of the metric between source and base."""
+    each = (sweep.source - sweep.base).double()
+    gap = float(each.mean())
+    scale = float(torch.cat([sweep.source, sweep.base]).double().abs().mean())
+    if abs(gap) <= 1e-5 * max(scale, 1e-30):
+        raise TaskError(
+            f"prompts and contrasts score alike ({float(sweep.base.mean()):.4g} and {float(sweep.source.mean()):.4g});",
+            "patching measures how far a value moves the metric from the one to the other, so they must differ.",
+            "Give contrasts that change the answer, or answers and wrong answers that tell them apart.",
+        )
+    other = int((each.sign() != np.sign(gap)).sum())
+    said = f"In {other} of {len(each)} prompts the metric differs from its contrast's the other way than on average."
+    return gap, (said,) if other else ()
+
+
+def _mean_effect(values: torch.Tensor, sweep: Sweep, gap: float) -> NDArray[np.float64]:
+    """The ratio of means over prompts; over those that have the position [cell or set]."""
+    moved = (values - sweep.base[:, None]).double()
+    has = moved.isfinite()
+    each = (sweep.source - sweep.base).double()[:, None].expand_as(moved)
+    total, span = moved.nan_to_num().sum(dim=0), torch.where(has, each, 0.0).sum(dim=0)
+    rough = abs(gap) * has.sum(dim=0).clamp_min(1)
+    # Where the few prompts that have a position differ by next to nothing, the mean of all is the measure.
+    span = torch.where(span.abs() < 0.05 * rough, rough * np.sign(gap), span)
+    return torch.where(has.any(dim=0), total / span, torch.nan).cpu().numpy()
+
+
+def _dropped(encoded: EncodedTask) -> tuple[str, ...]:
+    return (encoded.summary,) if encoded.dropped else ()
+
+
+# --- the result --------------------------------------------------------------------------------------------------
+
+
+def _dataset(encoded: EncodedTask, sweep: Sweep, effect: NDArray[np.float64]) -> xr.Dataset:
+    names = [str(site) for site in sweep.cells]
+    data = xr.Dataset(
+        {
+            "patched_metric": (("prompt", "cell"), sweep.values.float().cpu().numpy()),
+            "base_metric": ("prompt", sweep.base.float().cpu().numpy()),
+            "source_metric": ("prompt", sweep.source.float().cpu().numpy()),
+            "effect": ("cell", effect),
+        },
+        coords={"prompt": list(encoded.prompts), "cell": names},
+    )
+    largest = np.argsort(-np.nan_to_num(np.abs(effect)), kind="stable")[:SHOWN]
+    data["largest_effect"] = ("largest", effect[largest])
+    return data.assign_coords(largest=[names[i] for i in largest])
+
+
+def _title(direction: str, metric: Metric) -> str:
+    name = metric.name.replace("_", " ")
+    if direction == "denoise":
+        return f"Share of the {name} brought back by the prompt's value at"
+    return f"Share of the {name} lost to the contrast's value at"
+
+
+def _views() -> tuple[views.View, ...]:
+    return (views.bars(value="largest_effect", label="largest", title="Cells with the largest effects"),)
+
+
+# --- the check ---------------------------------------------------------------------------------------------------
+
+
+def _check(
+    model: Model,
+    encoded: EncodedTask,
+    metric: Metric,
+    sweep: Sweep,
+    gap: float,
+    chosen: list[Site],
+    direction: str,
+    controls: int,
+    seed: int,
+) -> Check:
+    """Patch the chosen cells together, and as many random ones."""
+    spread = len({site.position for site in sweep.cells}) > 1 or len({site.head for site in sweep.cells}) > 1
+    sets = sets_like(
+        chosen,
+        sweep.cells,
+        controls,
+        seed,
+        sort=lambda site: (site.kind, site.layer if _crowded(site, sweep) else None),
+    )
+    del spread
+    base, source = (
+        (encoded.contrast_ids, encoded.ids) if direction == "denoise" else (encoded.ids, encoded.contrast_ids)
+    )
+    wholes = list(dict.fromkeys(site.whole for one in (chosen, *sets) for site in one))
+    run = model.run([list(ids) for ids in source], read=wholes, logits="none")
+    writes = [[Write(site, source=run[site.whole]) for site in one] for one in (chosen, *sets)]
+    found = scores(model, base, writes, metric, named=encoded.positions, what="patching cells together")
+    effects = _mean_effect(found.T.to(sweep.base), sweep, gap)
+    names = ", ".join(str(site) for site in chosen)
+    way = "the prompt's values into the contrast" if direction == "denoise" else "the contrast's values into the prompt"
+    return compared(
+        float(effects[0]),
+        effects[1:].tolist(),
+        claim=f"The difference between the prompts lives in {names}.",
+        how=f"Put {way} at these cells together; the control patches as many random cells"
+        f"{' of the same layers' if same_layers else ''}.",
+        unit="share of the difference",
+    )

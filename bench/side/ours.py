@@ -112,6 +112,48 @@ def lens(model: Any, *, ids: list[int], text: str, top: int = 5, check: bool = F
     return work
 
 
+def gradients(
+    model: Any,
+    *,
+    prompt: str,
+    continuation: str,
+    prompt_ids: list[int],
+    ids: list[int],
+    steps: int = 50,
+    gap: float | None = None,
+    target: str = "probability",
+) -> worker.Thunk:
+    """Integrated gradients of every token of the continuation, from the baseline that Inseq takes, with the check.
+
+    Args:
+        model: the network.
+        prompt: the text.
+        continuation: what follows it.
+        prompt_ids: the tokens of the prompt.
+        ids: the tokens of both.
+        steps: nodes of the fixed rule.
+        gap: instead, as many nodes as reach this completeness gap.
+        target: what is explained of each token.
+    """
+    import numpy as np
+
+    import cutaway
+
+    if model.encode(prompt) != prompt_ids or model.encode(prompt + continuation) != ids:
+        raise ValueError("cutaway reads other tokens in the texts than the harness.")
+
+    def work() -> worker.Values:
+        result = cutaway.integrated_gradients(
+            model, prompt, continuation=continuation, baseline="unk", score=target, steps=steps, tolerance=gap
+        )
+        data = result.data
+        # The last token of the text is a target and no input: a column without values, as the peers give it.
+        values = np.pad(data["attribution"][0], ((0, 0), (0, 1)), constant_values=np.nan)
+        return {"values": values, "gaps": data["completeness_gap"][0], "steps": result.metrics["steps"]}
+
+    return work
+
+
 def generate(model: Any, *, text: str, tokens: int, layer: int, strength: float, seed: int) -> worker.Thunk:
     """Greedy generation with a steering vector added after one layer."""
     import torch
@@ -148,6 +190,7 @@ WORKS: dict[str, worker.Work] = {
     "read": read,
     "sweep": sweep,
     "lens": lens,
+    "gradients": gradients,
     "generate": generate,
     "plain_generate": plain_generate,
 }

@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cutaway import methods
     from cutaway.apps.explanation import explain
     from cutaway.core import view as views
     from cutaway.core.artifact import Artifact
@@ -37,7 +38,7 @@ __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 - in the order in which one meets them
     # open a model and ask it
-    "open", "explain", "tasks", "load",
+    "open", "explain", "tasks", "methods", "load",
     # what one works with
     "Model", "Task", "EncodedTask", "Site", "Run", "Edit", "Result", "View", "views", "Check",
     "Artifact",
@@ -86,6 +87,8 @@ def _found(name: str) -> Any:
     match name:
         case "tasks":
             return registry.Namespace("task")
+        case "methods":
+            return importlib.import_module("cutaway.methods")
         case "views":
             return importlib.import_module("cutaway.core.view")
         case "load":

@@ -50,13 +50,13 @@ def run_page(as_a_reader: None) -> Callable[[Path], list[str]]:
         text, namespace, faults = page.read_text(encoding="utf-8"), {"__name__": "__main__"}, []
         blocks = blocks_of(text)
         _skip_without(needs_of(blocks))
-        for block in blocks:
+        for number, block in enumerate(blocks):
             printed = _run(block, page, namespace)
             if block.output is None or printed is None:
                 continue
             fault = difference(block.output, printed)
             if fault and REWRITE:
-                text = with_output(text, _found_again(block, text), printed.rstrip() + "\n")
+                text = with_output(text, blocks_of(text)[number], printed.rstrip() + "\n")
                 page.write_text(text, encoding="utf-8")
             elif fault:
                 faults.append(f"{page.name}:{block.output_line}: {fault}")
@@ -69,11 +69,6 @@ def _skip_without(names: set[str]) -> None:
     for name in names:
         if importlib.util.find_spec(PACKAGES[name]) is None:
             pytest.skip(f"the weights {name} are not installed: pip install 'cutaway[weights]'")
-
-
-def _found_again(block: Block, text: str) -> Block:
-    """The same block after earlier outputs have moved it."""
-    return next(b for b in blocks_of(text) if (b.language, b.text) == (block.language, block.text) and b.output)
 
 
 def _run(block: Block, page: Path, namespace: dict[str, Any]) -> str | None:

@@ -152,7 +152,8 @@ class Run(Mapping[Site, "Tensor"]):
     def _gathered(self, table: Mapping[Site, Tensor], site: Site, name: str) -> list[Tensor]:
         """Values of the single heads, units or experts that a slice names, where these were read one by one."""
         span = getattr(site, name)
-        every = {getattr(s, name): v for s, v in table.items() if replace(s, **{name: span}) == site}
+        mine = {s: v for s, v in table.items() if s.kind == site.kind}
+        every = {getattr(s, name): v for s, v in mine.items() if replace(s, **{name: span}) == site}
         numbers = sorted(number for number in every if isinstance(number, int))
         if span.from_end or not numbers:
             return []

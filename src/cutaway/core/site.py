@@ -88,8 +88,10 @@ class Span:
 Index = int | Span | None
 EVERY = Span()
 
+_ENDS = "|".join(kind for kind, (part, _) in KINDS.items() if part == "ends")
 _SITE = re.compile(
-    r"^(?:(?P<stack>[a-z]+)\.)?(?P<kind>[a-z_]+)(?:\[(?P<layer>[^\]]*)\])?"
+    rf"^(?:(?!(?:{_ENDS})\.)(?P<stack>[a-z]+)\.)?"  # what follows `embed.` is a part, not a kind
+    r"(?P<kind>[a-z_]+)(?:\[(?P<layer>[^\]]*)\])?"
     r"(?P<parts>(?:\.[a-z]+\[[^\]]*\])*)(?:@(?P<position>.+))?$"
 )
 _PART = re.compile(r"\.([a-z]+)\[([^\]]*)\]")
@@ -144,8 +146,8 @@ class Site:
         dims = ["prompt", *KINDS[self.kind][1]]
         gone = {
             "head": isinstance(self.head, int),
-            "expert": isinstance(self.expert, int),
             dims[-1]: isinstance(self.unit, int),
+            "expert": isinstance(self.expert, int),
             "query" if "query" in dims else "position": isinstance(self.position, int | str),
         }
         return tuple(dim for dim in dims if not gone.get(dim, False))
@@ -272,6 +274,8 @@ def _validate(site: Site) -> None:
         if getattr(site, field) is not None and field not in dims:
             able = [kind for kind, (_, names) in KINDS.items() if field in names]
             raise SiteError(f"{site.kind!r} has no {field}s.", f"Kinds that have: {', '.join(able)}.")
+    if site.kind == "router" and site.unit is not None:
+        raise SiteError("The units of 'router' are its experts.", "", "Write 'router[3].expert[2]'.")
     if isinstance(site.position, str) and not _NAME.fullmatch(site.position):
         raise SiteError(
             f"{site.position!r} is not a name of a position.", "", "Write a word, as in '@subject'."

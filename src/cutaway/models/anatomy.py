@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from cutaway.core.errors import ModelError, SiteError
+from cutaway.core.errors import SiteError
 from cutaway.core.site import KINDS, Site
-from cutaway.models import layer_parts, probe
+from cutaway.models import layer_parts, probe, stacks
 from cutaway.models.layer_parts import Place
 
 PROBE_LENGTH = 6
@@ -38,6 +38,7 @@ class Layer:
         n_heads, n_kv_heads, d_head, d_value, d_mlp, n_experts: sizes, 0 where there is none.
         sinks: columns of the softmax beyond the keys (attention sinks).
         complete: the contributions that are served are all that the layer adds.
+        is_cross: it stands for the cross-attention of a layer.
         parallel: attention and MLP read the same stream.
         post_norm: the stream is normalised after each sum.
     """
@@ -61,6 +62,7 @@ class Layer:
     n_experts: int = 0
     sinks: int = 0
     complete: bool = False
+    is_cross: bool = False
     parallel: bool = False
     post_norm: bool = False
 
@@ -86,17 +88,16 @@ class Anatomy:
         self.hf = hf
         self.config: Any = hf.config
         self.text_config: Any = (
-            self.config.get_text_config(decoder=True)
-            if hasattr(self.config, "get_text_config")
-            else self.config
+            self.config.get_text_config(decoder=True) if hasattr(self.config, "get_text_config") else self.config
         )
         self.is_encoder_decoder = bool(getattr(self.config, "is_encoder_decoder", False))
-        self._found = _find_stacks(hf, self.is_encoder_decoder)
         unembed = hf.get_output_embeddings() if hasattr(hf, "get_output_embeddings") else None
         if isinstance(unembed, nn.ModuleList) or not isinstance(unembed, nn.Module):
             unembed = None  # a list has one matrix for each of several texts: none is the unembedding
         self.unembed: nn.Module | None = unembed
         self.embed: nn.Module | None = _input_embeddings(hf)
+        self._refused_ends: dict[str, str] = {}
+        self._found = stacks.find(hf, self.is_encoder_decoder, lambda: _probe_inputs(self))
 
     # --- sizes ---------------------------------------------------------------------------------------------------
 
@@ -142,9 +143,7 @@ class Anatomy:
         return self._first("d_mlp")
 
     def _first(self, name: str) -> int:
-        return next(
-            (int(getattr(layer, name)) for layer in self.stacks[""].layers if getattr(layer, name)), 0
-        )
+        return next((int(getattr(layer, name)) for layer in self.stacks[""].layers if getattr(layer, name)), 0)
 
     @property
     def is_causal(self) -> bool:
@@ -153,9 +152,7 @@ class Anatomy:
             return True
         if getattr(self.config, "is_decoder", False):
             return True
-        return (self.unembed is not None and "CausalLM" in type(self.hf).__name__) or _is_causal_class(
-            self.hf
-        )
+        return (self.unembed is not None and "CausalLM" in type(self.hf).__name__) or _is_causal_class(self.hf)
 
     @property
     def has_unembedding(self) -> bool:
@@ -180,6 +177,12 @@ class Anatomy:
     def stacks(self) -> Mapping[str, Stack]:
         """The stacks with every layer's places, from one probe of a few tokens."""
         return _examine(self)
+
+    @property
+    def refused_ends(self) -> Mapping[str, str]:
+        """Why `embed` or `final` is refused, where it is."""
+        _ = self.stacks
+        return self._refused_ends
 
     def layer(self, site: Site) -> Layer:
         """The layer of a site; `SiteError` where the model has no such stack or layer."""
@@ -217,6 +220,9 @@ class Anatomy:
         if module is None:
             what = "embedding of tokens" if site.kind == "embed" else "unembedding"
             raise SiteError(f"'{site}' is refused on {type(self.hf).__name__}: the model has no {what}.")
+        if site.kind in self.refused_ends:
+            reason = self.refused_ends[site.kind]
+            raise SiteError(f"'{site}' is refused on {type(self.hf).__name__}: {reason}.")
         if site.kind == "logits":
             return Place(self.hf, "", "logits")
         return Place(module, site.kind, "in" if site.kind == "final" else "out")
@@ -270,9 +276,7 @@ def _is_causal_class(hf: nn.Module) -> bool:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as NAMES
 
     known = {n for names in NAMES.values() for n in ([names] if isinstance(names, str) else names)}
-    is_encoder = hasattr(hf, "config") and any(
-        "MaskedLM" in n for n in getattr(hf.config, "architectures", None) or []
-    )
+    is_encoder = hasattr(hf, "config") and any("MaskedLM" in n for n in getattr(hf.config, "architectures", None) or [])
     return type(hf).__name__ in known and not is_encoder and not type(hf).__name__.endswith("MaskedLM")
 
 
@@ -284,53 +288,25 @@ def _input_embeddings(hf: nn.Module) -> nn.Module | None:
     return module if isinstance(module, nn.Module) else None
 
 
-# --- layers ------------------------------------------------------------------------------------------------------
-
-
-def _find_stacks(
-    hf: nn.Module, is_encoder_decoder: bool
-) -> dict[str, tuple[str, list[tuple[str, nn.Module]]]]:
-    """Stack name -> (path of the list, its blocks)."""
-    if not is_encoder_decoder:
-        return {"": _longest_list(hf, hf)}
-    encoder, decoder = hf.get_encoder(), hf.get_decoder()
-    return {"": _longest_list(hf, decoder), "encoder": _longest_list(hf, encoder)}
-
-
-def _longest_list(hf: nn.Module, within: nn.Module) -> tuple[str, list[tuple[str, nn.Module]]]:
-    """The list of blocks: the shallowest `ModuleList` that holds most of the parameters."""
-    names = {module: name for name, module in hf.named_modules()}
-    lists: list[tuple[int, int, str, list[nn.Module]]] = []
-    for module in within.modules():
-        if isinstance(module, nn.ModuleList) and len(module):
-            weight = sum(p.numel() for p in module.parameters())
-            lists.append((weight, -names[module].count("."), names[module], list(module)))
-    if not lists:
-        raise ModelError(
-            f"{type(hf).__name__} has no list of layers.",
-            "Cutaway opens transformers whose blocks stand in a ModuleList.",
-        )
-    _, _, path, blocks = max(lists, key=lambda entry: entry[:2])
-    return path, [(f"{path}.{i}", block) for i, block in enumerate(blocks)]
+# --- layers --------------------------------------------------------------------------------------------------
 
 
 def _probe_inputs(anatomy: Anatomy) -> dict[str, Any]:
     device = next(anatomy.hf.parameters()).device
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(
-        5, max(6, min(anatomy.vocab_size, 1000) - 5), (1, PROBE_LENGTH), generator=generator
-    ).to(device)
+    ids = torch.randint(5, max(6, min(anatomy.vocab_size, 1000) - 5), (1, PROBE_LENGTH), generator=generator).to(device)
     if anatomy.is_encoder_decoder:
         return {"input_ids": ids, "decoder_input_ids": ids.flip(1)[:, 1:]}  # of another length: two texts can be told
     return {"input_ids": ids}
 
 
 def _examine(anatomy: Anatomy) -> dict[str, Stack]:
-    stacks = {}
+    found = {}
     tolerance = probe_tolerance(anatomy.hf)
+    ends = {name: m for name, m in (("embed", anatomy.embed), ("final", anatomy.unembed)) if m is not None}
     for name, (path, blocks) in anatomy._found.items():
         length = PROBE_LENGTH - (anatomy.is_encoder_decoder and name == "")
-        traces = probe.watch(anatomy.hf, blocks, _probe_inputs(anatomy), length)
+        traces, calls = probe.watch(anatomy.hf, blocks, _probe_inputs(anatomy), length, ends)
         layers, cross = [], {}
         for trace in traces:
             layer = Layer(trace.index, trace.path, trace.module, trace.out_index)
@@ -338,13 +314,46 @@ def _examine(anatomy: Anatomy) -> dict[str, Stack]:
             layers.append(layer)
             if crossing is not None:
                 cross[layer.index] = crossing
-        stacks[name] = Stack(name, path, layers, cross)
-    return stacks
+        _refuse_broken_chains(layers, traces)
+        found[name] = Stack(name, path, layers, cross)
+        if name == "":
+            anatomy._refused_ends.update(_ends_refused(ends, calls, length))
+    return found
+
+
+def _refuse_broken_chains(layers: list[Layer], traces: list[probe.Trace]) -> None:
+    """The stream after a layer is the stream before the next one; where it is not, neither is served."""
+    ran = [(layer, trace) for layer, trace in zip(layers, traces, strict=True) if trace.runs == 1]
+    links = list(zip(ran, ran[1:]))
+    broken = [
+        (before, after)
+        for (before, gave), (after, took) in links
+        if gave.out is not None and took.inp is not None and not probe.same(gave.out, took.inp, 0)
+    ]
+    if links and len(broken) == len(links):
+        broken.append((layers[-1], layers[0]))  # these are no layers of one stream
+    for before, after in broken:
+        for layer, kind in ((before, "resid_post"), (after, "resid_pre")):
+            layer.places.pop(kind, None)
+            layer.refused[kind] = f"layer {after.index} does not take what layer {before.index} gives"
+
+
+def _ends_refused(ends: Mapping[str, nn.Module], calls: Mapping[str, list[probe.Call]], length: int) -> dict[str, str]:
+    reasons = {}
+    for name in ends:
+        runs = calls.get(name, [])
+        what = "embedding of tokens" if name == "embed" else "unembedding"
+        if len(runs) != 1:
+            reasons[name] = f"the {what} ran {len(runs)} times in one forward pass"
+            continue
+        value = runs[0].inp if name == "final" else next((t for _, t in runs[0].outs), None)
+        if value is None or value.dim() != 3 or tuple(value.shape[:2]) != (1, length):
+            shape = None if value is None else tuple(value.shape)
+            reasons[name] = f"its value has the shape {shape} for one prompt of {length} tokens"
+    return reasons
 
 
 def probe_tolerance(hf: nn.Module) -> float:
     """The relative rounding of a sum in the model's dtype, with room for a few operations."""
     dtype = next(p.dtype for p in hf.parameters() if p.is_floating_point())
-    return {torch.float64: 1e-9, torch.float32: 2e-5, torch.float16: 8e-3, torch.bfloat16: 4e-2}.get(
-        dtype, 4e-2
-    )
+    return {torch.float64: 1e-9, torch.float32: 2e-5, torch.float16: 8e-3, torch.bfloat16: 4e-2}.get(dtype, 4e-2)

@@ -13,15 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from cutaway.core.edit import Edit
 from cutaway.core.progress import track
-from cutaway.core.site import KINDS, Site
-from cutaway.models import laws
-from cutaway.models.forward import accepts, model_inputs
-from cutaway.models.laws import Bench, Finding, difference
+from cutaway.core.site import KINDS
+from cutaway.models import laws, running_laws
+from cutaway.models.laws import Bench, Finding
+from cutaway.models.running_laws import tier_of
 
 if TYPE_CHECKING:
     from cutaway.models.model import Model
@@ -72,9 +68,7 @@ class CheckReport:
 
     def record(self) -> dict[str, Any]:
         """The report as plain data, for JSON."""
-        found = {
-            name: getattr(self, name) for name in ("model", "architecture", "attention", "dtype", "tier")
-        }
+        found = {name: getattr(self, name) for name in ("model", "architecture", "attention", "dtype", "tier")}
         return {
             "passed": self.passed,
             **found,
@@ -92,6 +86,9 @@ LAWS: tuple[Callable[[Bench], Finding | tuple[Finding, ...]], ...] = (
     laws.output_projections,
     laws.patterns,
     laws.shared_keys,
+    running_laws.resumes,
+    running_laws.gradients,
+    running_laws.site_gradients,
     laws.left_behind,
 )
 
@@ -104,7 +101,7 @@ def check(model: Model) -> CheckReport:
     """
     bench = Bench.of(model)
     findings: list[Finding] = []
-    for law in track([*LAWS, resumes, gradients], "laws", total=len(LAWS) + 2):
+    for law in track(LAWS, "laws", total=len(LAWS)):
         found = law(bench)
         for one in (found,) if isinstance(found, Finding) else found:
             findings.append(one)
@@ -121,17 +118,6 @@ def check(model: Model) -> CheckReport:
     )
 
 
-def tier_of(model: Model) -> str:
-    """How far this network lets changed runs share work."""
-    from cutaway.models import sweep
-
-    anatomy = model.anatomy
-    if anatomy.is_encoder_decoder:
-        return "full"
-    served = all("resid_post" in layer.places for layer in anatomy.stacks[""].layers)
-    return sweep.tier_of(model) if served else "none"
-
-
 def sites_of(model: Model) -> tuple[SiteReport, ...]:
     """Every kind of site of a network, served or refused."""
     anatomy = model.anatomy
@@ -142,7 +128,8 @@ def sites_of(model: Model) -> tuple[SiteReport, ...]:
         reports += [r for kind in KINDS if crossing and (r := _report("cross", kind, crossing)).served]
     for kind in ("embed", "final", "logits"):
         has = (anatomy.embed if kind == "embed" else anatomy.unembed) is not None
-        reports.append(SiteReport("", kind, None, {} if has else {"the model has none": ()}))
+        reason = anatomy.refused_ends.get(kind) if has else "the model has none"
+        reports.append(SiteReport("", kind, None, {reason: ()} if reason else {}))
     return tuple(reports)
 
 
@@ -153,97 +140,3 @@ def _report(stack: str, kind: str, layers: Sequence[Any]) -> SiteReport:
             refused.setdefault(layer.refused.get(kind, "the probe did not find it"), []).append(layer.index)
     served = tuple(layer.index for layer in layers if kind in layer.places)
     return SiteReport(stack, kind, served, {reason: tuple(where) for reason, where in refused.items()})
-
-
-# --- laws about running ------------------------------------------------------------------------------------------
-
-
-def resumes(bench: Bench) -> Finding:
-    """A strict run that is resumed from a layer equals the whole run, bit for bit."""
-    model = bench.model
-    anatomy = model.anatomy
-    if anatomy.is_encoder_decoder or not anatomy.has_unembedding:
-        return Finding("resumes", skipped="sweeps of this kind of network run every layer")
-    tier = tier_of(model)
-    if tier == "none":
-        return Finding("resumes", skipped="the stream between layers is not served")
-    cells = [
-        Site("resid_pre", layer, position=4)
-        for layer in sorted({0, anatomy.n_layers // 2, anatomy.n_layers - 1})
-    ]
-    cells = [site for site in cells if site.kind in anatomy.layer(site).places]
-    if not cells:
-        return Finding("resumes", skipped="no layer serves resid_pre")
-    prompt = [list(bench.prompt)]
-
-    def metric(logits: Tensor) -> Tensor:
-        return logits.float().norm(dim=-1)
-
-    worst, faults = 0.0, {}
-    swept = model.sweep(prompt, cells, edit="zero", metric=metric, strict=True)
-    for column, site in enumerate(swept.cells):
-        plain = model.run(prompt, edit=Edit(site, "zero"), strict=True, logits="all")
-        gap = difference(swept.values[:, column], metric(plain.last_logits).to(swept.values))
-        worst = max(worst, gap)
-        if gap:
-            faults[site] = f"a run resumed there differs from the whole run by {gap:.1e}"
-    return Finding(
-        "resumes",
-        worst,
-        0.0,
-        len(cells),
-        broken="; ".join(f"{s}: {r}" for s, r in faults.items()) + ("" if not faults else f" (tier {tier})"),
-    )
-
-
-def gradients(bench: Bench) -> Finding:
-    """The gradient at `embed` is what autograd gives for the embeddings handed to the plain network."""
-    model, hf = bench.model, bench.model.hf
-    if model.anatomy.embed is None or not model.anatomy.has_unembedding or not accepts(hf, "inputs_embeds"):
-        return Finding("gradients", skipped="the network does not take embeddings in place of tokens")
-    if bench.decoder is not None:
-        return Finding("gradients", skipped="an encoder-decoder embeds two texts")
-    expected = _through_embeddings(bench)
-    if isinstance(expected, str):
-        return Finding("gradients", skipped=expected)
-
-    def metric(logits: Tensor) -> Tensor:
-        return logits.float().square().mean(-1)
-
-    allowed = bench.tolerance * 50
-    try:
-        run = model.grad([list(bench.prompt)], metric, at="embed")
-    except Exception as error:  # noqa: BLE001 - whatever a network raises is the law's finding
-        return Finding("gradients", float("inf"), allowed, 1, broken=f"{type(error).__name__}: {error}"[:200])
-    gap = difference(run.grad("embed"), expected)
-    return Finding(
-        "gradients", gap, allowed, 1, broken="" if gap <= allowed else "it differs from autograd's"
-    )
-
-
-def _through_embeddings(bench: Bench) -> Tensor | str:
-    """The gradient of the same metric at `inputs_embeds`, or why the network cannot give it."""
-    hf = bench.model.hf
-    inputs = model_inputs(hf, [bench.prompt])
-    seen: list[Tensor] = []
-
-    def keep(name: str, module: Any, args: Any, kwargs: Any, output: Any) -> None:
-        seen.append(output)
-
-    from cutaway.models import taps
-
-    assert bench.model.anatomy.embed is not None
-    with torch.no_grad(), taps.watching({"embed": bench.model.anatomy.embed}, keep):
-        hf(**inputs)
-    if len(seen) != 1 or not isinstance(seen[0], Tensor):
-        return f"the embedding runs {len(seen)} times"
-    embeddings = seen[0].detach().clone().requires_grad_(True)
-    ids = inputs.pop("input_ids")
-    try:
-        with torch.enable_grad():
-            logits = hf(**inputs, inputs_embeds=embeddings).logits
-            same = difference(logits.detach(), bench.base) <= bench.tolerance
-            (grad,) = torch.autograd.grad(logits[:, ids.shape[1] - 1].float().square().mean(), [embeddings])
-    except Exception as error:  # noqa: BLE001 - a network that cannot is not at fault
-        return f"the plain network fails on embeddings ({type(error).__name__})"
-    return grad if same else "the network gives other logits for embeddings than for their tokens"

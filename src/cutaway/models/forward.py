@@ -207,7 +207,7 @@ def _no_logits(hf: Any) -> None:
 
 def _can_keep(hf: Any, anatomy: Anatomy, program: Program) -> bool:
     """Logits at the last position alone can be computed: no site after the gathering needs all positions."""
-    busy = any(kind in ("final", "logits") for _, kind, _ in program.by_key)
+    busy = any(kind in ("final", "logits") for _, kind, _ in program.by_key) or "final" in anatomy.refused_ends
     return anatomy.unembed is not None and not busy
 
 

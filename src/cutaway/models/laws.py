@@ -86,9 +86,7 @@ class Bench:
         """A bench with a prompt of random tokens."""
         generator = torch.Generator().manual_seed(seed)
         high = max(6, min(model.anatomy.vocab_size, 1000) - 5)
-        ids = [
-            tuple(torch.randint(5, high, (n,), generator=generator).tolist()) for n in (length, length - 2)
-        ]
+        ids = [tuple(torch.randint(5, high, (n,), generator=generator).tolist()) for n in (length, length - 2)]
         bench = Bench(model, ids[0], ids[1] if model.anatomy.is_encoder_decoder else None)
         bench.output()  # some networks settle their configuration in their first pass
         return bench
@@ -104,10 +102,7 @@ class Bench:
     def sites(self) -> list[Site]:
         """Every site that is served, whole."""
         return [
-            Site(kind, layer.index, stack=name)
-            for name, layer in self.layers
-            for kind in KINDS
-            if kind in layer.places
+            Site(kind, layer.index, stack=name) for name, layer in self.layers for kind in KINDS if kind in layer.places
         ]
 
     @cached_property
@@ -123,20 +118,24 @@ class Bench:
     def output(self, rows: int = 1) -> Tensor:
         """What the plain network gives, with the prompt in so many rows."""
         with torch.no_grad():
-            return main_output(self.model.hf(**self._inputs(rows)))
+            return main_output(self.model.hf(**self.inputs(rows)))
 
     def run(
         self, reads: Sequence[Site] = (), edits: Sequence[Edit] = (), rows: int = 1
     ) -> tuple[Tensor, dict[Site, Tensor]]:
         """The whole output and what was read, with the prompt in so many rows."""
-        length = len(self.decoder if self.decoder is not None else self.prompt)
-        clock = Clock([length] * rows, rows=list(range(rows)), cross_lengths=[len(self.prompt)] * rows)
-        program = Program(self.model.anatomy, reads, edits, clock)
+        program = Program(self.model.anatomy, reads, edits, self.clock(rows))
         with torch.no_grad(), program.installed():
-            output = main_output(self.model.hf(**self._inputs(rows)))
+            output = main_output(self.model.hf(**self.inputs(rows)))
         return output, program.values
 
-    def _inputs(self, rows: int) -> dict[str, Any]:
+    def clock(self, rows: int) -> Clock:
+        """Where the tokens of so many rows stand."""
+        length = len(self.decoder if self.decoder is not None else self.prompt)
+        return Clock([length] * rows, rows=list(range(rows)), cross_lengths=[len(self.prompt)] * rows)
+
+    def inputs(self, rows: int) -> dict[str, Any]:
+        """The arguments of a plain pass with the prompt in so many rows."""
         decoder = None if self.decoder is None else [self.decoder] * rows
         return model_inputs(self.model.hf, [self.prompt] * rows, decoder)
 
@@ -193,9 +192,7 @@ def idle(bench: Bench) -> Finding:
     again = difference(bench.output(), bench.base)
     if again:
         return Finding("idle", again, 0.0, 1, broken="the plain network does not repeat its own output")
-    return Finding(
-        "idle", worst, 0.0, 1, broken="an idle run differs from the plain network" if worst else ""
-    )
+    return Finding("idle", worst, 0.0, 1, broken="an idle run differs from the plain network" if worst else "")
 
 
 def reads(bench: Bench) -> Finding:
@@ -213,11 +210,7 @@ def write_back(bench: Bench) -> Finding:
     worst, faults = 0.0, {}
     for kind in KINDS:
         sites = [site for site in bench.sites if site.kind == kind]
-        found = (
-            _tries(sites, lambda some: _gap(bench, (), [apply(s, torch.clone) for s in some]))
-            if sites
-            else {}
-        )
+        found = _tries(sites, lambda some: _gap(bench, (), [apply(s, torch.clone) for s in some])) if sites else {}
         worst = max([worst, *found.values()])
         faults |= {s: f"writing back what was read changes the output by {g:.1e}" for s, g in found.items()}
     return Finding("write_back", worst, 0.0, len(bench.sites), faults)
@@ -246,9 +239,7 @@ def effects(bench: Bench) -> tuple[Finding, Finding]:
                     silent[site] = "writing another value there changes nothing"
                 for at, gap in gaps.items():
                     if gap > bench.tolerance:
-                        unequal |= _contributions(
-                            bench, at, f"while {site} is written, the sum is off by {gap:.1e}"
-                        )
+                        unequal |= _contributions(bench, at, f"while {site} is written, the sum is off by {gap:.1e}")
     return (
         Finding("effects", least if tried else 0.0, _NOISE, tried, silent),
         Finding("sums_while_writing", most, bench.tolerance, tried, unequal),
@@ -274,7 +265,7 @@ def _effects_of(bench: Bench, sites: Sequence[Site]) -> dict[Site, tuple[float, 
     if not sites:
         return {}
     rows, stack = len(sites), "" if sites[0].stack == "cross" else sites[0].stack
-    edits = [apply(site, _noise_in_row(row)) for row, site in enumerate(sites)]
+    edits = [apply(site, noise_in_row(row)) for row, site in enumerate(sites)]
     stream = [site for site in bench.sites if site.kind in STREAM and site.stack == stack]
     try:
         output, values = bench.run(stream, edits, rows)
@@ -290,9 +281,7 @@ def _effects_of(bench: Bench, sites: Sequence[Site]) -> dict[Site, tuple[float, 
     return found
 
 
-def _sum_gaps(
-    bench: Bench, values: dict[Site, Tensor], stack: str, written: Site | None
-) -> dict[Site, float]:
+def _sum_gaps(bench: Bench, values: dict[Site, Tensor], stack: str, written: Site | None) -> dict[Site, float]:
     """For each layer of a stack whose parts are known, how far the stream is from their sum."""
     gaps = {}
     for name, layer in bench.layers:
@@ -306,15 +295,17 @@ def _sum_gaps(
     return gaps
 
 
-def _noise_in_row(row: int) -> Callable[[Tensor], Tensor]:
+def noise_in_row(row: int, size: float = 1.0, *, seed: int | None = None) -> Callable[[Tensor], Tensor]:
+    """A function that adds noise to one row of a value: `size` times as large as the row's entries spread."""
+
     def change(value: Tensor) -> Tensor:
         new = value.clone()
-        generator = torch.Generator().manual_seed(row)
+        generator = torch.Generator().manual_seed(row if seed is None else seed)
         noise = torch.randn(value.shape[1:], generator=generator, dtype=torch.float32).to(value)
-        size = value[row].float()
-        size = size[torch.isfinite(size) & (size > -1e30)]
-        spread = float(size.std()) if size.numel() > 1 else 1.0
-        new[row] = value[row] + noise * (spread or 1.0)
+        entries = value[row].detach().float()
+        entries = entries[torch.isfinite(entries) & (entries > -1e30)]  # a mask is no spread
+        spread = float(entries.std()) if entries.numel() > 1 else 1.0
+        new[row] = value[row] + noise * (size * (spread or 1.0))
         return new
 
     return change
@@ -370,9 +361,7 @@ def sums(bench: Bench) -> Finding:
 def output_projections(bench: Bench) -> Finding:
     """Zeroing z of a head equals zeroing its rows of W_O."""
     able = [
-        (name, layer)
-        for name, layer in bench.layers
-        if layer.output_projection is not None and "z" in layer.places
+        (name, layer) for name, layer in bench.layers if layer.output_projection is not None and "z" in layer.places
     ]
     able = [(name, layer) for name, layer in able if _plain_weight(layer)]
     if not able:
@@ -386,9 +375,7 @@ def output_projections(bench: Bench) -> Finding:
     worst = max(faults.values(), default=0.0) or _projection_gap(
         bench, [Site("z", layer.index, stack=n) for n, layer in able]
     )
-    reasons = {
-        s: f"zeroing a head is not zeroing its rows of W_O (off by {g:.1e})" for s, g in faults.items()
-    }
+    reasons = {s: f"zeroing a head is not zeroing its rows of W_O (off by {g:.1e})" for s, g in faults.items()}
     return Finding("output_projections", worst, allowed, len(able), reasons)
 
 
@@ -404,9 +391,7 @@ def _projection_gap(bench: Bench, sites: Sequence[Site]) -> float:
     edits = []
     for name, layer in bench.layers:
         site = Site("z", layer.index, stack=name)
-        if site not in sites and layer.output_projection not in {
-            anatomy.layer(s).output_projection for s in sites
-        }:
+        if site not in sites and layer.output_projection not in {anatomy.layer(s).output_projection for s in sites}:
             continue
         if "z" not in layer.places or layer.output_projection is None:
             continue
@@ -416,9 +401,7 @@ def _projection_gap(bench: Bench, sites: Sequence[Site]) -> float:
     with contextlib.ExitStack() as stack:
         for module, head in modules.items():
             stack.enter_context(
-                _without_head(
-                    module, head, next(la for _, la in bench.layers if la.output_projection is module)
-                )
+                _without_head(module, head, next(la for _, la in bench.layers if la.output_projection is module))
             )
         cut = bench.output()
     return difference(zeroed, cut)
@@ -468,11 +451,7 @@ def patterns(bench: Bench) -> Finding:
 
 def shared_keys(bench: Bench) -> Finding:
     """Keys and values for each query head are those of its key/value head."""
-    pairs = [
-        (s, Site(f"{s.kind}_per_query_head", s.layer, stack=s.stack))
-        for s in bench.sites
-        if s.kind in ("k", "v")
-    ]
+    pairs = [(s, Site(f"{s.kind}_per_query_head", s.layer, stack=s.stack)) for s in bench.sites if s.kind in ("k", "v")]
     pairs = [(own, wide) for own, wide in pairs if wide in bench.sites]
     if not pairs:
         return Finding("shared_keys", skipped="no layer serves keys for each query head")

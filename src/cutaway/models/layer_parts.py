@@ -166,9 +166,7 @@ def _all_kinds() -> tuple[str, ...]:
     return tuple(kind for kind, (part, _) in KINDS.items() if part != "ends")
 
 
-def _missing(
-    kind: str, layer: Layer, attention: Step | None, mlp: Step | None, steps: list[Step] | None
-) -> str:
+def _missing(kind: str, layer: Layer, attention: Step | None, mlp: Step | None, steps: list[Step] | None) -> str:
     if kind in ("router", "expert_out"):
         return "the layer has no mixture of experts"
     if kind in ("q_pre_rope", "k_pre_rope"):
@@ -207,7 +205,7 @@ def _attention(layer: Layer, trace: Trace, anatomy: Anatomy) -> Layer | None:
         layer.refused.update(dict.fromkeys(ATTENTION_KINDS, f"the layer makes {calls_made} attention calls"))
     if len(across) != 1:
         return None
-    cross = NewLayer(layer.index, layer.path, layer.module)
+    cross = NewLayer(layer.index, layer.path, layer.module, is_cross=True)
     _tapped(cross, across[0], trace)
     for kind in _all_kinds():
         if kind not in cross.places:
@@ -228,14 +226,26 @@ def _tapped(layer: Layer, call: probe.AttentionCall, trace: Trace) -> None:
         layer.places[kind] = Place(call.module, "", "attention")
     if call.z.dim() != 4 or call.z.shape[2] != call.q.shape[2]:
         layer.places.pop("z")
-        layer.refused["z"] = (
-            f"the attention call returns {tuple(call.z.shape)}, not one z for each of its heads"
-        )
+        layer.refused["z"] = f"the attention call returns {tuple(call.z.shape)}, not one z for each of its heads"
+    _refuse_other_positions(layer, trace, call)
     _softmax_weights(layer, trace, call)
     if not hasattr(call.module, "num_key_value_groups") and layer.n_heads != layer.n_kv_heads:
         for kind in ("k_per_query_head", "v_per_query_head"):
             layer.places.pop(kind)
             layer.refused[kind] = "the attention module does not say how it shares its keys among heads"
+
+
+def _refuse_other_positions(layer: Layer, trace: Trace, call: probe.AttentionCall) -> None:
+    """Refuse values whose positions are not the tokens: latent queries, or keys of compressed blocks."""
+    queries, keys = int(call.q.shape[1]), int(call.k.shape[1])
+    gone: tuple[str, ...] = ()
+    if queries != trace.length:
+        gone = ATTENTION_KINDS
+    elif keys != trace.length and not layer.is_cross:
+        gone = ("k", "v", "k_per_query_head", "v_per_query_head", "scores", "pattern")
+    for kind in gone:
+        layer.places.pop(kind, None)
+        layer.refused[kind] = f"attention has {queries} queries and {keys} keys for {trace.length} tokens"
 
 
 def _softmax_weights(layer: Layer, trace: Trace, call: probe.AttentionCall) -> None:
@@ -249,9 +259,8 @@ def _softmax_weights(layer: Layer, trace: Trace, call: probe.AttentionCall) -> N
         reason = f"the softmax of the attention call gives {tuple(weights.pattern.shape)}, not {expected}"
     else:
         layer.sinks = weights.sinks
-    if reason:
-        for kind in ("scores", "pattern"):
-            layer.places.pop(kind, None)
+    for kind in ("scores", "pattern"):
+        if reason and layer.places.pop(kind, None) is not None:
             layer.refused[kind] = reason
 
 
@@ -277,17 +286,13 @@ def _attention_outside_registry(layer: Layer, trace: Trace, anatomy: Anatomy) ->
         layer.refused[kind] = "this architecture does not use transformers' attention registry"
 
 
-def _named_steps(
-    layer: Layer, trace: Trace, steps: list[Step]
-) -> tuple[Step | None, Step | None, Step | None]:
+def _named_steps(layer: Layer, trace: Trace, steps: list[Step]) -> tuple[Step | None, Step | None, Step | None]:
     """Which step is attention (or another token mixer), which cross-attention, which the MLP."""
     times = sorted({call.module: call.order for call in reversed(trace.attention)}.values())
     if times and steps[0].parallel and len(steps) == 2:
         inside = _child_of(layer, layer.attention)
         by_path = [s for s in steps if s.call.path.split(".")[0] == inside]
-        attention = (
-            by_path[0] if len(by_path) == 1 else min(steps, key=lambda s: abs(s.call.order - times[0]))
-        )
+        attention = by_path[0] if len(by_path) == 1 else min(steps, key=lambda s: abs(s.call.order - times[0]))
         return attention, None, next(s for s in steps if s is not attention)
     if times:
         after = [s for s in steps if s.call.order > times[0]]
@@ -358,9 +363,7 @@ def _between(layer: Layer, previous: Step, calls: list[Call]) -> None:
 # --- branches ----------------------------------------------------------------------------------------------------
 
 
-def _branch(
-    layer: Layer, name: str, step: Step | None, calls: list[Call], trace: Trace, tolerance: float
-) -> None:
+def _branch(layer: Layer, name: str, step: Step | None, calls: list[Call], trace: Trace, tolerance: float) -> None:
     """`*_out`, what the branch's module returns, and `*_in`, what it takes."""
     if step is None:
         return
@@ -379,9 +382,7 @@ def _branch(
             None,
         )
     if taker is None:
-        since = max(
-            (c.order for c in calls if c.order < producer.order and _ends_before(c, step, calls)), default=-1
-        )
+        since = max((c.order for c in calls if c.order < producer.order and _ends_before(c, step, calls)), default=-1)
         takers = [c for c in calls if since < c.order <= producer.order and c.is_leaf and c.has_matrix]
         takers = [c for c in takers if c.inp is not None and c.inp.numel() == numel]
         same_input = [c for c in takers if probe.same(c.inp, takers[0].inp, 0)] if takers else []  # type: ignore[arg-type]
@@ -421,13 +422,9 @@ def _mlp_inside(layer: Layer, step: Step | None, calls: list[Call], trace: Trace
         return
     producer, index = _producer(step, calls)
     value = next(t for i, t in producer.outs if i == index)
-    down = [
-        c for c in calls if c.is_leaf and c.has_matrix and any(probe.same(t, value, 0) for _, t in c.outs)
-    ]
+    down = [c for c in calls if c.is_leaf and c.has_matrix and any(probe.same(t, value, 0) for _, t in c.outs)]
     if len(down) != 1 or down[0].inp is None or down[0].inp.dim() != 3:
-        layer.refused.update(
-            dict.fromkeys(("mlp_pre", "mlp_act"), "no one projection gives the MLP's output")
-        )
+        layer.refused.update(dict.fromkeys(("mlp_pre", "mlp_act"), "no one projection gives the MLP's output"))
         return
     neurons = down[0].inp
     layer.d_mlp = int(neurons.shape[-1])
@@ -446,9 +443,7 @@ def _mlp_inside(layer: Layer, step: Step | None, calls: list[Call], trace: Trace
     if len(activations) == 1:
         layer.places["mlp_pre"] = Place(activations[0].module, activations[0].path, "in")
         return
-    wide = [
-        c for c in before if c.is_leaf and c.has_matrix and c.outs and c.outs[0][1].shape == neurons.shape
-    ]
+    wide = [c for c in before if c.is_leaf and c.has_matrix and c.outs and c.outs[0][1].shape == neurons.shape]
     gate = [c for c in wide if re.search(r"gate|w1$", c.path)] or wide[:1]
     if gate and (not prefix or gate[0].path.startswith(prefix.split(".")[0]) or len(wide) == 1):
         layer.places["mlp_pre"] = Place(gate[0].module, gate[0].path, "out", gate[0].outs[0][0])
@@ -529,13 +524,7 @@ def _output_projection(layer: Layer, trace: Trace, calls: list[Call], anatomy: A
     out_calls = [c for c in calls if c.module is out and c.outs]
     value = out_calls[0].outs[layer.places["attn_out"].index or 0][1] if out_calls else None
     found = [c for c in leaves if value is not None and any(probe.same(t, value, 0) for _, t in c.outs)]
-    if (
-        not found
-        or not heads
-        or found[0].inp is None
-        or found[0].inp.shape[-1] % heads
-        or found[0].inp.dim() != 3
-    ):
+    if not found or not heads or found[0].inp is None or found[0].inp.shape[-1] % heads or found[0].inp.dim() != 3:
         layer.refused["z"] = "no output projection takes the heads' outputs side by side"
         return
     layer.n_heads = layer.n_kv_heads = int(heads)
@@ -567,9 +556,7 @@ def _unrotated(rotated: Tensor, before: list[Call]) -> Place | None:
                 return _unless_equal(out, rotated, Place(call.module, call.path, "out", index, heads=heads))
             if out.shape == (1, heads, length, width) and torch.equal(out[0, :, 0], first):
                 value = out.transpose(1, 2)
-                return _unless_equal(
-                    value, rotated, Place(call.module, call.path, "out", index, head_first=True)
-                )
+                return _unless_equal(value, rotated, Place(call.module, call.path, "out", index, head_first=True))
             if out.dim() == 3 and out.shape[1] == length and out.shape[-1] >= heads * width:
                 columns = _columns(first, out[0, 0])
                 if columns is not None:

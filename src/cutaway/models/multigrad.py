@@ -89,9 +89,7 @@ def gradients_of_targets(
         grads = leaf.new_empty(len(chosen), *leaf.shape)
         for place, target in enumerate(chosen):
             last = place == len(chosen) - 1
-            (grads[place],) = torch.autograd.grad(
-                cut.ends[target], leaf, slope[:, target], retain_graph=not last
-            )
+            (grads[place],) = torch.autograd.grad(cut.ends[target], leaf, slope[:, target], retain_graph=not last)
     return TargetGradients(values.detach(), grads)
 
 
@@ -107,7 +105,7 @@ def rows_at_once(model: Model, tokens: int, *, grad: bool) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Cut:
-    """Where the graph is cut: `ends` [target][row, width] belong to the body, `leaf` [row, target, width] to the head."""
+    """Where the graph is cut: `ends` [target][row, width] end the body, `leaf` [row, target, width] begins the head."""
 
     ends: tuple[Tensor, ...]
     leaf: Tensor

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,9 +23,7 @@ from torch import Tensor, nn
 
 from cutaway.models import taps
 
-MLP_NAME = re.compile(
-    r"mlp|ffn|feed_forward|feedforward|moe|expert|\bff\b|fc\d|intermediate|block_sparse", re.I
-)
+MLP_NAME = re.compile(r"mlp|ffn|feed_forward|feedforward|moe|expert|\bff\b|fc\d|intermediate|block_sparse", re.I)
 
 ATTENTION_NAME = re.compile(r"attention|attn", re.I)
 
@@ -120,9 +118,7 @@ class Step:
 
 
 def _is_quantised(module: nn.Module) -> bool:
-    return any(
-        "quant" in type(m).__module__ or "bitsandbytes" in type(m).__module__ for m in module.modules()
-    )
+    return any("quant" in type(m).__module__ or "bitsandbytes" in type(m).__module__ for m in module.modules())
 
 
 def tensors_of(output: Any) -> list[tuple[int | None, Tensor]]:
@@ -134,7 +130,13 @@ def tensors_of(output: Any) -> list[tuple[int | None, Tensor]]:
     return []
 
 
-def watch(hf: nn.Module, layers: list[tuple[str, nn.Module]], inputs: dict[str, Any], length: int) -> list[Trace]:
+def watch(
+    hf: nn.Module,
+    layers: list[tuple[str, nn.Module]],
+    inputs: dict[str, Any],
+    length: int,
+    ends: Mapping[str, nn.Module],
+) -> tuple[list[Trace], dict[str, list[Call]]]:
     """Run the model once on `inputs` (and once more for its softmax) and record what every module of every layer took and gave.
 
     The tensors are kept in float64 on the CPU: a probe is a few tokens long.
@@ -146,6 +148,7 @@ def watch(hf: nn.Module, layers: list[tuple[str, nn.Module]], inputs: dict[str, 
             watched[f"{trace.path}.{name}" if name else trace.path] = module
             owner[module] = trace
     clock = iter(range(10**9))
+    calls: dict[str, list[Call]] = {}
     kept: dict[tuple[int, int], Tensor] = {}
     alive: list[tuple[Tensor, int, Tensor]] = []
 
@@ -168,13 +171,23 @@ def watch(hf: nn.Module, layers: list[tuple[str, nn.Module]], inputs: dict[str, 
             return
         trace.calls.append(Call(path[len(trace.path) + 1 :], module, next(clock), inp, outs))
 
-    with taps.watching(watched, seen), _attention_watched(owner, clock, keep), torch.no_grad():
+    def seen_end(name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        found = taps.first_tensor(args, kwargs)
+        outs = [(i, keep(t)) for i, t in tensors_of(output)]
+        calls.setdefault(name, []).append(Call(name, module, next(clock), keep(found[1]) if found else None, outs))
+
+    with (
+        taps.watching(watched, seen),
+        taps.watching(ends, seen_end),
+        _attention_watched(owner, clock, keep),
+        torch.no_grad(),
+    ):
         hf(**inputs)
     fleeting = {id(value) for t, version, value in alive if t._version != version}
     for trace in traces:
         trace.fleeting = fleeting
     _watch_weights(hf, traces, inputs)
-    return traces
+    return traces, calls
 
 
 def _watch_weights(hf: nn.Module, traces: list[Trace], inputs: dict[str, Any]) -> None:
@@ -190,8 +203,7 @@ def _watch_weights(hf: nn.Module, traces: list[Trace], inputs: dict[str, Any]) -
             if widths := _linear_widths(call):
                 trace.linears[call.module] = []
                 others += [
-                    taps.linear_inside(call.module, _linear_seen(trace.linears[call.module]), width)
-                    for width in widths
+                    taps.linear_inside(call.module, _linear_seen(trace.linears[call.module]), width) for width in widths
                 ]
     with contextlib.ExitStack() as stack, torch.no_grad():
         stack.enter_context(taps.attention_taps(attention))
@@ -250,9 +262,7 @@ def _attention_watched(owner: dict[nn.Module, Trace], clock: Iterator[int], keep
         def v(x: Tensor, seen: dict[str, Tensor] = seen) -> None:
             seen["v"] = x
 
-        def z(
-            x: Tensor, seen: dict[str, Tensor] = seen, trace: Trace = trace, module: nn.Module = module
-        ) -> None:
+        def z(x: Tensor, seen: dict[str, Tensor] = seen, trace: Trace = trace, module: nn.Module = module) -> None:
             parts = {name: keep(t) for name, t in {**seen, "z": x}.items()}
             trace.attention.append(AttentionCall(module, next(clock), **parts))
 
@@ -296,12 +306,7 @@ def steps_of(trace: Trace, tolerance: float) -> list[Step] | None:
         return None
     calls = [c for c in trace.once if c.inp is not None or c.outs]
     numel = trace.inp.numel()
-    values = [
-        (c, i, t)
-        for c in calls
-        for i, t in c.outs
-        if t.numel() == numel and t.shape[-1] == trace.inp.shape[-1]
-    ]
+    values = [(c, i, t) for c in calls for i, t in c.outs if t.numel() == numel and t.shape[-1] == trace.inp.shape[-1]]
     leaf_outs = [t for c, _, t in values if c.is_leaf]
     sums: list[tuple[Tensor, Call]] = []
     for call in calls:
@@ -328,14 +333,10 @@ def _search(
         return None
     # The goal itself, the input of a norm that gives the goal (post-norm), then the sums in between.
     ends: list[tuple[Tensor, Call | None, bool]] = [(goal, None, True)]
-    ends += [
-        (c.inp, c, True) for c in calls if c.inp is not None and _normalises(c) and _gives(c, goal, tolerance)
-    ]
+    ends += [(c.inp, c, True) for c in calls if c.inp is not None and _normalises(c) and _gives(c, goal, tolerance)]
     for total, call in sums:
         ends.append((total, None, False))
-        ends += [
-            (total, c, False) for c in calls if c.inp is not None and _normalises(c) and same(c.inp, total, 0)
-        ]
+        ends += [(total, c, False) for c in calls if c.inp is not None and _normalises(c) and same(c.inp, total, 0)]
     for target, norm, done in ends:
         step = _one_step(base, target, norm, since, values, tolerance)
         if step is None:
@@ -354,12 +355,7 @@ def _gives(call: Call, value: Tensor, tolerance: float) -> bool:
 
 
 def _normalises(call: Call) -> bool:
-    return (
-        call.is_leaf
-        and bool(call.outs)
-        and not call.has_matrix
-        and "norm" in type(call.module).__name__.lower()
-    )
+    return call.is_leaf and bool(call.outs) and not call.has_matrix and "norm" in type(call.module).__name__.lower()
 
 
 def _one_step(

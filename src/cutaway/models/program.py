@@ -198,11 +198,11 @@ class Program:
             elif place.side == "logits":
                 continue  # `forward.py` edits and reads the logits once the pass has ended
             elif kind == "resid_mid" and (edits or grads) and place.side == "in":
-                layer = self.anatomy.layer(site)
+                part = self.anatomy.layer(site)
                 if grads:  # the stream goes on beside the MLP: it is differentiated as it is, not cut in front of it
-                    modules.append(taps.ModuleTap(layer.module, "in", _differentiable))
+                    modules.append(taps.ModuleTap(part.module, "in", _differentiable))
                 if edits:
-                    modules += self._write_mid(key, layer)
+                    modules += self._write_mid(key, part)
                 if reads or grads:
                     modules.append(taps.ModuleTap(place.module, "in", self._reader(key, place)))
             else:
@@ -273,7 +273,7 @@ class Program:
         def write(raw: Tensor) -> Tensor | None:
             mid = self.streams[layer.index] + contribution.get(raw, len(self.clock.lengths))
             # Where nothing changed the difference is zero, and what attention adds stays the same bits.
-            return raw + (self._edited(edits, mid) - mid) / contribution.scale
+            return raw + ((self._edited(edits, mid) - mid) / contribution.scale).reshape(raw.shape)
 
         return [
             taps.ModuleTap(layer.module, "in", keep),
@@ -433,11 +433,9 @@ def new_value(edit: Edit, old: Tensor, clock: Clock, rows: list[int] | None) -> 
 def _given(edit: Edit, old: Tensor, clock: Clock, rows: list[int] | None) -> Tensor:
     assert edit.value is not None
     value = edit.value.to(old.device, old.dtype)
-    prompts = 1 + max(clock.rows, default=-1)
-    if (value.dim() == old.dim() and value.shape[0] not in (1,) and value.dim() > 1) or (
-        value.dim() == old.dim() == 1 and value.shape[0] > 1
-    ):
+    if value.dim() == old.dim() and value.shape[0] != 1:
         # One value for each prompt: rows of this pass take theirs.
+        prompts = 1 + max(clock.rows, default=-1)
         if value.shape[0] < prompts:
             raise PlanError(
                 f"'{edit}' holds values for {value.shape[0]} prompts, the run has {prompts}.",
@@ -445,13 +443,8 @@ def _given(edit: Edit, old: Tensor, clock: Clock, rows: list[int] | None) -> Ten
             )
         chosen = [clock.rows[row] for row in (rows if rows is not None else range(len(clock.rows)))]
         value = value[torch.tensor(chosen, device=value.device)]
-    if (
-        value.dim() > 1
-        and value.dim() == old.dim()
-        and value.shape[1] > old.shape[1] > 0
-        and "position" in edit.site.dims
-    ):
-        value = value[:, : old.shape[1]]  # padding of longer prompts elsewhere in the batch
+    if clock.lengths:
+        value = _within(value, old, edit.site)
     try:
         return value if torch.broadcast_shapes(value.shape, old.shape) == old.shape else value.expand_as(old)
     except RuntimeError as error:
@@ -460,6 +453,15 @@ def _given(edit: Edit, old: Tensor, clock: Clock, rows: list[int] | None) -> Ten
             f"which does not fit {tuple(old.shape)}",
             f"({', '.join(edit.site.dims)}).",
         ) from error
+
+
+def _within(value: Tensor, old: Tensor, site: Site) -> Tensor:
+    """Without the positions that only longer prompts, elsewhere in the run, have."""
+    for name in ("position", "query", "key"):
+        axis = site.dims.index(name) - len(site.dims) if name in site.dims else 0
+        if axis and value.dim() >= -axis and value.shape[axis] > old.shape[axis]:
+            value = value.narrow(axis, 0, old.shape[axis])
+    return value
 
 
 def _factor(edit: Edit, old: Tensor, clock: Clock, rows: list[int] | None) -> Tensor | float:

@@ -415,7 +415,7 @@ def tier_of(model: Model) -> Tier:
 
 def _find_tier(model: Model) -> Tier:
     anatomy = model.anatomy
-    if anatomy.unembed is None or not model._unembedding.exact:
+    if anatomy.unembed is None or "final" in anatomy.refused_ends or not model._unembedding.exact:
         return "full"
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(5, max(6, min(anatomy.vocab_size, 1000) - 5), (2, 7), generator=generator).tolist()

@@ -138,9 +138,7 @@ def module_taps(taps: Sequence[ModuleTap]) -> Iterator[None]:
     """Keep taps on modules for the length of a `with` block. Taps on one input, or on one output, run in the order given."""
     removers: list[Callable[[], None]] = []
     # Hooks on outputs are put in front of others: the first to run is the last to be placed.
-    ordered = [tap for tap in taps if tap.side != "out"] + [
-        tap for tap in reversed(taps) if tap.side == "out"
-    ]
+    ordered = [tap for tap in taps if tap.side != "out"] + [tap for tap in reversed(taps) if tap.side == "out"]
     try:
         for tap in ordered:
             removers.append(_place(tap))  # noqa: PERF401 - a failure halfway must remove what is in place
@@ -403,9 +401,7 @@ def inside(module: nn.Module, mode: Callable[[], TorchFunctionMode]) -> Iterator
             module.forward = before
 
 
-def softmax_inside(
-    module: nn.Module, visitors: Mapping[str, Visitor]
-) -> contextlib.AbstractContextManager[None]:
+def softmax_inside(module: nn.Module, visitors: Mapping[str, Visitor]) -> contextlib.AbstractContextManager[None]:
     """See the softmax that runs inside one module's forward: attention that does not use the registry."""
     return inside(module, lambda: _Softmax(visitors, None))
 
@@ -463,9 +459,7 @@ def _eager_arguments(
         is_causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
         if query.shape[2] > 1 and is_causal:
             shape = (query.shape[2], key.shape[2])
-            mask = torch.ones(shape, dtype=torch.bool, device=query.device).tril(
-                key.shape[2] - query.shape[2]
-            )
+            mask = torch.ones(shape, dtype=torch.bool, device=query.device).tril(key.shape[2] - query.shape[2])
             mask = mask[None, None]
     if mask is not None and mask.dtype == torch.bool:
         lowest = torch.finfo(query.dtype).min

@@ -137,9 +137,9 @@ def _sites() -> str:
     return "\n".join(lines)
 
 
-_SITES = """A site is written `KIND[LAYER].head[N]@POSITION`; all but the kind may be missing. Layers, heads, units, experts
-and positions may each be a number, a negative number from the end, a slice (`8:`) or `*`; a position may also be a name
-(`@subject`). `cutaway check MODEL` says which of these a network has.
+_SITES = """A site is written `KIND[LAYER].head[N]@POSITION`; all but the kind may be missing. Layers, heads, units,
+experts and positions may each be a number, a negative number from the end, a slice (`8:`) or `*`; a position may also
+be a name (`@subject`). `cutaway check MODEL` says which of these a network has.
 [How to read and write them](../how-to/read_write_sweep.md).
 """
 
@@ -180,7 +180,7 @@ def _table(params: Sequence[Any]) -> list[str]:
 def _option(param: Any) -> str:
     names = ", ".join(sorted(param.opts, key=len, reverse=True)) if param.opts[0].startswith("-") else _named(param)
     flag = getattr(param, "is_flag", False) or not param.opts[0].startswith("-")
-    takes = "" if flag else f" {param.metavar or param.type.name.upper()}"
+    takes = "" if flag else f" {param.metavar or 'VALUE'}"
     default = param.default
     shown = "" if default is None or isinstance(default, bool) or callable(default) else f"`{default}`"
     return f"| `{names}{takes}` | {_cell(getattr(param, 'help', '') or '')} | {shown} |"

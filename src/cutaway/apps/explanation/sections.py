@@ -117,41 +117,32 @@ def decides(model: Model, question: Question, *, seed: int, controls: int) -> Se
 
 def words(model: Model, question: Question, *, seed: int, controls: int) -> Section:
     """Gradient attribution of the words, and the same words tested by hiding them."""
-    gradients = integrated_gradients(model, question.task, seed=seed, controls=controls)
+    # Nodes are added until the attributions sum to the score: exactness is bought where it is needed.
+    gradients = integrated_gradients(model, question.task, tolerance=0.05, seed=seed, controls=controls)
     hidden = occlusion(model, question.task, seed=seed, controls=controls)
-    attribution = gradients.data["attribution"].isel(prompt=0)
-    drop = hidden.data["effect"].isel(prompt=0)
+    attribution, drop = (r.data["attribution"].isel(prompt=0).values for r in (gradients, hidden))
     data = xr.Dataset(
-        {"attribution": ("position", attribution.values), "drop_when_hidden": ("position", drop.values)},
-        coords={"position": attribution["position"].values, "token": ("position", list(question.tokens))},
+        {"attribution": ("position", attribution), "drop_when_hidden": ("position", drop)},
+        coords={"position": np.arange(len(drop)), "token": ("position", list(question.tokens))},
     )
-    good = np.isfinite(data.attribution.values) & np.isfinite(data.drop_when_hidden.values)
-    agreement = _correlation(data.attribution.values[good], data.drop_when_hidden.values[good])
-    strongest = [int(i) for i in np.argsort(-np.nan_to_num(data.drop_when_hidden.values, nan=-np.inf))[:3]]
-    strongest = [i for i in strongest if data.drop_when_hidden.values[i] > 0]
-    listed = quoted([question.tokens[i] for i in strongest]) if strongest else "no word"
+    known = np.isfinite(attribution) & np.isfinite(drop)
+    agreement = _correlation(attribution[known], drop[known])
+    order = np.argsort(-np.where(known, drop, -np.inf))[:3]
+    strongest = [question.tokens[i] for i in order if drop[i] > 0]
+    listed = quoted(strongest) if strongest else "no word"
     says = [
-        f"Hiding one word at a time costs most at {listed}; gradients and hiding agree with a rank correlation of {number(agreement)}."
+        f"Hidden one at a time, {listed} cost most; gradients and hiding agree with a rank correlation of "
+        f"{number(agreement)}.",
+        *(_verdict(check.claim, check) for check in (*gradients.checks, *hidden.checks)),
     ]
-    summary = ""
-    for check in gradients.checks:
-        verdict = "" if check.passed else "not "
-        summary = (
-            f"The words that the gradients point at, hidden together, {verdict and 'do not '}matter more than random ones ({against(check)})."
-            if not check.passed
-            else f"The words that matter most are {listed}: those that the gradients point at, hidden together, cost more than random ones ({against(check)})."
-        )
-        says.append(summary)
+    supported = [check for check in hidden.checks if check.passed]
+    summary = says[-1] if not supported else f"The words that matter most are {listed}: {_lower(says[-1])}"
     shown = (
-        views.tokens(
-            value="attribution", title="Integrated gradients: what each token adds to the logit difference"
-        ),
+        views.tokens(value="attribution", title="Integrated gradients: what each token adds to the logit difference"),
         views.tokens(value="drop_when_hidden", title="Occlusion: what hiding each token takes from it"),
     )
-    metrics = {
-        "rank_correlation": agreement,
-        **{name: gradients.metrics[name] for name in gradients.metrics if "gap" in name},
-    }
+    metrics: dict[str, float | int | str] = {"rank_correlation": agreement}
+    metrics |= {name: value for name, value in gradients.metrics.items() if "gap" in name or name == "steps"}
     checks = (*gradients.checks, *hidden.checks)
     result = Result(data, metrics, shown, checks, (*gradients.notes, *hidden.notes))
     return Section("words", "Which words matter?", tuple(says), summary, result, (0, 1))
@@ -203,6 +194,10 @@ def _verdict(claim: str, check: Any) -> str:
         if check.passed
         else f"Not supported: {text[0].lower() + text[1:]} ({against(check)})."
     )
+
+
+def _lower(sentence: str) -> str:
+    return sentence[0].lower() + sentence[1:]
 
 
 def _correlation(a: Any, b: Any) -> float:

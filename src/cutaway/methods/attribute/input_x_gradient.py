@@ -40,7 +40,10 @@ def input_x_gradient(
         ScoreName, Field(description="what is explained: the task's metric, or a figure of the answer's token")
     ] = "metric",
     generate: Annotated[
-        int, Field(ge=0, le=512, description="explain each of this many tokens that the model writes, instead of the answer")
+        int,
+        Field(
+            ge=0, le=512, description="explain this many tokens that the model writes, not the answer"
+        ),
     ] = 0,
     continuation: Annotated[str, Field(description="explain each token of this text, put after the prompts")] = "",
     neutral: Annotated[Neutral, Field(description="what the check puts in the place of a token")] = "mean",

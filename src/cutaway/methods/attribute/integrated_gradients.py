@@ -36,6 +36,9 @@ from cutaway.methods.attribute.token_map import token_map
 from cutaway.models.model import Model
 from cutaway.models.multigrad import gradients_of_targets, rows_at_once, scores_of_targets
 
+# A gap of this part of the change of the score is worth a note.
+ROUGH = 0.05
+
 
 @method(
     asks="How much of the score does each word bring, compared with a text without words?",
@@ -51,14 +54,19 @@ def integrated_gradients(
     rule: Annotated[Rule, Field(description="where the nodes of a fixed rule are")] = "gauss_legendre",
     tolerance: Annotated[
         float | None,
-        Field(gt=0, description="put nodes where the score moves until the gap is this small, in the unit of the score"),
+        Field(
+            gt=0, description="put nodes where the score moves, until the gap (in the score's unit) is this small"
+        ),
     ] = None,
     max_steps: Annotated[int, Field(ge=9, description="nodes at most, with a tolerance")] = 300,
     score: Annotated[
         ScoreName, Field(description="what is explained: the task's metric, or a figure of the answer's token")
     ] = "metric",
     generate: Annotated[
-        int, Field(ge=0, le=512, description="explain each of this many tokens that the model writes, instead of the answer")
+        int,
+        Field(
+            ge=0, le=512, description="explain this many tokens that the model writes, not the answer"
+        ),
     ] = 0,
     continuation: Annotated[str, Field(description="explain each token of this text, put after the prompts")] = "",
     share: Annotated[float, Field(gt=0, lt=1, description="share of the tokens that the check takes out")] = 0.2,
@@ -168,20 +176,16 @@ def _metrics(gap: Floats, change: Floats, found: Sequence[Integral]) -> dict[str
 def _notes(
     targets: Targets, gap: Floats, change: Floats, tolerance: float | None, found: Sequence[Integral]
 ) -> tuple[str, ...]:
-    widest = float(np.nanmax(np.abs(gap)))
+    widest, largest = float(np.nanmax(np.abs(gap))), float(np.nanmax(np.abs(change)))
     if tolerance is not None and not all(each.settled for each in found):
         most = max(each.nodes for each in found)
         return (
-            f"The tolerance of {tolerance:g} was not reached with {most} steps: the gap is {widest:.3g} {targets.unit}. "
-            "Allow more with max_steps.",
+            f"The tolerance of {tolerance:g} was not reached with {most} steps: "
+            f"the gap is {widest:.3g} {targets.unit}. Allow more with max_steps.",
         )
-    if tolerance is None and widest > 0.05 * float(np.nanmax(np.abs(change))):
+    if tolerance is None and widest > ROUGH * largest:
         return (
-            f"The attributions miss the change of the score by up to {widest:.3g} {targets.unit} (the completeness "
-            f"gap): the path is rough. Set a tolerance, for example tolerance={_rounded(0.05 * np.nanmax(np.abs(change)))}.",
+            f"The path is rough: the attributions miss the change of the score by up to {widest:.3g} {targets.unit} "
+            f"(the completeness gap). Set a tolerance, for example tolerance={ROUGH * largest:.1g}.",
         )
     return ()
-
-
-def _rounded(value: float) -> str:
-    return f"{float(value):.1g}"

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -51,7 +50,10 @@ def occlusion(
         ScoreName, Field(description="what is explained: the task's metric, or a figure of the answer's token")
     ] = "metric",
     generate: Annotated[
-        int, Field(ge=0, le=512, description="explain each of this many tokens that the model writes, instead of the answer")
+        int,
+        Field(
+            ge=0, le=512, description="explain this many tokens that the model writes, not the answer"
+        ),
     ] = 0,
     continuation: Annotated[str, Field(description="explain each token of this text, put after the prompts")] = "",
     share: Annotated[float, Field(gt=0, lt=1, description="share of the tokens that the check takes out")] = 0.2,
@@ -117,7 +119,7 @@ def _sets(model: Model, targets: Targets, prompt: int, unit: str) -> list[list[i
 
 
 def _scores_closed_up(model: Model, targets: Targets, prompt: int, sets: Sequence[Sequence[int]]) -> Floats:
-    """Scores [set, target] of the text without the tokens of each set; missing where nothing is left before a target."""
+    """Scores [set, target] of the text without the tokens of each set; missing where no text is left."""
     ids, places = targets.ids[prompt], targets.positions[prompt]
     found = np.full((len(sets), len(places)), np.nan)
     for target, place in enumerate(places):
@@ -130,7 +132,7 @@ def _scores_closed_up(model: Model, targets: Targets, prompt: int, sets: Sequenc
             size = rows_at_once(model, length, grad=False)
             for start in range(0, len(members), size):
                 piece = members[start : start + size]
-                score = _one_target(targets, prompt, target, len(piece))
+                score = targets.score([prompt] * len(piece), only=target)
                 values = scores_of_targets(model, [rows[row] for row in piece], [length - 1], score)
                 found[piece, target] = values[:, 0].double().cpu().numpy()
     return found

@@ -10,7 +10,7 @@ prediction none that says anything; the log-probability of the answer is taken f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,12 +23,12 @@ from cutaway.core.errors import MethodError, ParameterError
 from cutaway.core.task import EncodedTask, Task
 from cutaway.core.tokens import plain_ids
 from cutaway.methods.scoring import UNITS, with_answers, words
+from cutaway.methods.smooth import smooth_metric
 from cutaway.models.metric import Metric, metric_of
 from cutaway.models.model import Model
 from cutaway.models.multigrad import Score
 
 ScoreName = Literal["metric", "logit", "log_probability", "probability"]
-SMOOTH = ("logit_difference", "probability_difference", "log_probability")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +68,18 @@ class Targets:
         """The largest number of targets of a prompt."""
         return max(map(len, self.positions))
 
-    def score(self, prompts: Sequence[int]) -> Score:
-        """The score as a function of logits [row, target, vocab] -> [row, target], row i being prompt `prompts[i]`."""
+    def score(self, prompts: Sequence[int], only: int | None = None) -> Score:
+        """The score as a function of logits [row, target, vocab] -> [row, target].
+
+        Args:
+            prompts: which prompt each row is.
+            only: the one target whose logits are given; None for all of them.
+        """
         if self.metric is not None:
             metric = self.metric.for_rows(prompts)
             return lambda logits: metric(logits[:, 0])[:, None]
-        index, real = _padded([self.tokens[prompt] for prompt in prompts])
+        every = slice(None) if only is None else slice(only, only + 1)
+        index, real = _padded([self.tokens[prompt][every] for prompt in prompts])
         return lambda logits: _scored(logits, index.to(logits.device), real.to(logits.device), self.score_name)
 
     def groups(self) -> list[list[int]]:
@@ -82,10 +88,6 @@ class Targets:
         for prompt, ids in enumerate(self.ids):
             alike.setdefault((len(ids), self.positions[prompt]), []).append(prompt)
         return list(alike.values())
-
-    def batches(self, rows: Sequence[tuple[int, float]], size: int) -> Iterator[list[tuple[int, float]]]:
-        """Rows in pieces of at most `size`."""
-        return (list(rows[start : start + size]) for start in range(0, len(rows), size))
 
     def empty(self) -> NDArray[np.float64]:
         """An array [prompt, target, position] of numbers that are missing."""
@@ -107,7 +109,7 @@ def targets_of(model: Model, task: Task, score: ScoreName, generate: int = 0, co
     if generate or continuation:
         return _of_continuation(model, encoded, score, generate, continuation)
     encoded, notes = with_answers(model, encoded)
-    name, said = _smooth(encoded, score)
+    name, said = smooth_metric(encoded) if score == "metric" else (score, ())
     return Targets(
         encoded=encoded,
         ids=encoded.ids,
@@ -139,19 +141,6 @@ def _refuse(model: Model, generate: int, continuation: str) -> None:
             "generate and continuation need a causal model.",
             "Leave them out.",
         )
-
-
-def _smooth(encoded: EncodedTask, score: ScoreName) -> tuple[str, tuple[str, ...]]:
-    """The name of a score that has a gradient; and a note where it is not what was asked for."""
-    if score != "metric":
-        return score, ()
-    name = encoded.task.metric if encoded.task.answers else "log_probability"
-    if name in ("logit_difference", "probability_difference") and not any(encoded.wrong_ids):
-        name = "log_probability"
-    if name in SMOOTH:
-        return name, ()
-    taken = "logit_difference" if any(encoded.wrong_ids) else "log_probability"
-    return taken, (f"The metric {name} has no gradient that says anything: {taken} is explained instead.",)
 
 
 def _label(model: Model, encoded: EncodedTask, prompt: int, name: str) -> str:
@@ -196,7 +185,7 @@ def _given(model: Model, encoded: EncodedTask, continuation: str) -> list[list[i
     for prompt, (start, whole) in enumerate(zip(before, after, strict=True)):
         if whole[: len(start)] != start or len(whole) == len(start):
             raise ParameterError(
-                f"continuation is {continuation!r}, which changes the tokens of the prompt {encoded.prompts[prompt]!r};",
+                f"continuation is {continuation!r}, which changes the tokens of {encoded.prompts[prompt]!r};",
                 "the tokens of a prompt stay the same when the text goes on.",
                 "Begin the continuation with a space, and do not end the prompt with one.",
             )

@@ -17,10 +17,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 
 from cutaway.core import view as views
 from cutaway.core.errors import TaskError
@@ -66,8 +66,8 @@ def patching(
     cells = cells_of(model, sites, max(map(len, encoded.ids)))
     sweep = model.sweep(encoded, over=cells, edit="patch", direction=direction, metric=metric)
     gap, counted = _gap(sweep)
-    effect = _mean_effect(sweep.values, sweep, gap)
-    best = np.argsort(-np.nan_to_num(effect, nan=-np.inf), kind="stable")[: max(1, min(top, len(cells) // 3))]
+    effect = _mean_effect(sweep.values, sweep.base, gap)
+    best = np.argsort(-effect, kind="stable")[: max(1, min(top, len(cells) // 3))]
     chosen = [cells[i] for i in best]
     check = _check(model, encoded, metric, sweep, gap, chosen, direction, controls, seed)
     maps = grids(model, encoded.ids, cells, effect)
@@ -84,7 +84,7 @@ def patching(
         },
         views=(*map_views(maps, _title(direction, metric)), *_views()),
         checks=(check,),
-        notes=(*encoded.notes, *_dropped(encoded), *said, *counted),
+        notes=(*encoded.notes, *_dropped(encoded), *said, *counted, *_lengths(encoded, cells)),
     )
 
 
@@ -92,7 +92,7 @@ def _gap(sweep: Sweep) -> tuple[float, tuple[str, ...]]:
     """Mean difference of the metric between source and base."""
     each = (sweep.source - sweep.base).double()
     gap = float(each.mean())
-    scale = float(torch.cat([sweep.source, sweep.base]).double().abs().mean())
+    scale = float((sweep.source.abs() + sweep.base.abs()).double().mean())
     if abs(gap) <= 1e-5 * max(scale, 1e-30):
         raise TaskError(
             f"prompts and contrasts score alike ({float(sweep.base.mean()):.4g} and {float(sweep.source.mean()):.4g});",
@@ -104,16 +104,21 @@ def _gap(sweep: Sweep) -> tuple[float, tuple[str, ...]]:
     return gap, (said,) if other else ()
 
 
-def _mean_effect(values: torch.Tensor, sweep: Sweep, gap: float) -> NDArray[np.float64]:
-    """The ratio of means over prompts; over those that have the position [cell or set]."""
-    moved = (values - sweep.base[:, None]).double()
-    has = moved.isfinite()
-    each = (sweep.source - sweep.base).double()[:, None].expand_as(moved)
-    total, span = moved.nan_to_num().sum(dim=0), torch.where(has, each, 0.0).sum(dim=0)
-    rough = abs(gap) * has.sum(dim=0).clamp_min(1)
-    # Where the few prompts that have a position differ by next to nothing, the mean of all is the measure.
-    span = torch.where(span.abs() < 0.05 * rough, rough * np.sign(gap), span)
-    return torch.where(has.any(dim=0), total / span, torch.nan).cpu().numpy()
+def _mean_effect(values: Tensor, base: Tensor, gap: float) -> NDArray[np.float64]:
+    """The share of the mean difference [cell or set]; a prompt that has no such position is not moved."""
+    moved = (values - base[:, None]).double().nan_to_num()
+    found: NDArray[np.float64] = (moved.mean(dim=0) / gap).cpu().numpy()
+    return found
+
+
+def _lengths(encoded: EncodedTask, cells: list[Site]) -> tuple[str, ...]:
+    numbered = any(isinstance(site.position, int) and site.position >= 0 for site in cells)
+    if not numbered or len({len(ids) for ids in encoded.ids}) == 1:
+        return ()
+    return (
+        "The prompts differ in length: a numbered position counts as not moved in prompts that do not have it, and "
+        "is not the same word in all of them. Named positions (@end, @subject) are.",
+    )
 
 
 def _dropped(encoded: EncodedTask) -> tuple[str, ...]:
@@ -134,7 +139,7 @@ def _dataset(encoded: EncodedTask, sweep: Sweep, effect: NDArray[np.float64]) ->
         },
         coords={"prompt": list(encoded.prompts), "cell": names},
     )
-    largest = np.argsort(-np.nan_to_num(np.abs(effect)), kind="stable")[:SHOWN]
+    largest = np.argsort(-np.abs(effect), kind="stable")[:SHOWN]
     data["largest_effect"] = ("largest", effect[largest])
     return data.assign_coords(largest=[names[i] for i in largest])
 
@@ -165,23 +170,20 @@ def _check(
     seed: int,
 ) -> Check:
     """Patch the chosen cells together, and as many random ones."""
-    spread = len({site.position for site in sweep.cells}) > 1 or len({site.head for site in sweep.cells}) > 1
-    sets = sets_like(
-        chosen,
-        sweep.cells,
-        controls,
-        seed,
-        sort=lambda site: (site.kind, site.layer if _crowded(site, sweep) else None),
-    )
-    del spread
-    base, source = (
-        (encoded.contrast_ids, encoded.ids) if direction == "denoise" else (encoded.ids, encoded.contrast_ids)
-    )
+    same_layers = len({site.position for site in sweep.cells}) > 1
+
+    def sort(site: Site) -> tuple[object, ...]:
+        return (site.kind, site.layer) if same_layers else (site.kind,)
+
+    sets = sets_like(chosen, sweep.cells, controls, seed, sort)
+    base, source = encoded.contrast_ids, encoded.ids
+    if direction == "noise":
+        base, source = source, base
     wholes = list(dict.fromkeys(site.whole for one in (chosen, *sets) for site in one))
     run = model.run([list(ids) for ids in source], read=wholes, logits="none")
     writes = [[Write(site, source=run[site.whole]) for site in one] for one in (chosen, *sets)]
     found = scores(model, base, writes, metric, named=encoded.positions, what="patching cells together")
-    effects = _mean_effect(found.T.to(sweep.base), sweep, gap)
+    effects = _mean_effect(found.T.to(sweep.base), sweep.base, gap)
     names = ", ".join(str(site) for site in chosen)
     way = "the prompt's values into the contrast" if direction == "denoise" else "the contrast's values into the prompt"
     return compared(

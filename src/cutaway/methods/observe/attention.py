@@ -310,7 +310,7 @@ def _check(
     check = compared(
         _loss(model, repeated, best, reference) - base,
         others,
-        claim=f"The heads with the largest induction scores ({names}) are what predicts a repeated text.",
+        claim=f"The heads with the largest induction scores ({names}) predict a repeated text, more than others do.",
         how="Replace what they write by its mean and measure how much the loss on the repeated half of random "
         "tokens grows; the control takes out as many random heads.",
         unit="nats a token",

@@ -334,7 +334,7 @@ def _checks(
         float(np.mean(moved)),
         np.mean(other, axis=0).tolist(),
         claim=f"From layer {span} on, the stream at the last token holds the prediction.",
-        how=f"Put it into texts of the same words in random orders and read how likely the "
+        how="Put it into texts of the same words in random orders and read how likely the "
         "prediction becomes; the control puts in the stream of another such text.",
         unit="probability of the prediction",
     )

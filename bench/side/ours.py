@@ -139,12 +139,13 @@ def gradients(
 
     import cutaway
 
+    how = {"steps": steps} if gap is None else {"tolerance": gap}
     if model.encode(prompt) != prompt_ids or model.encode(prompt + continuation) != ids:
         raise ValueError("cutaway reads other tokens in the texts than the harness.")
 
     def work() -> worker.Values:
         result = cutaway.integrated_gradients(
-            model, prompt, continuation=continuation, baseline="unk", score=target, steps=steps, tolerance=gap
+            model, prompt, continuation=continuation, baseline="unk", score=target, **how
         )
         data = result.data
         # The last token of the text is a target and no input: a column without values, as the peers give it.

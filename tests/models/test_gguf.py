@@ -79,7 +79,7 @@ def write(
     extra: dict[str, np.ndarray] | None = None,
     without: str = "",
 ) -> Path:
-    """Write a module as llama.cpp's converter does: names, order of rows in q and k, Gemma's norms, GPT-2's matrices."""
+    """Write a module as llama.cpp's converter does: names, order of q and k, Gemma's norms, GPT-2's matrices."""
     kind, config = kind.split("-")[0], model.config
     writer = ggml.GGUFWriter(str(path), kind)
     gpt2 = kind == "gpt2"
@@ -255,7 +255,7 @@ def test_an_unknown_kind_of_network_is_refused_by_name(tmp_path: Path) -> None:
     for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
         step()
     writer.close()
-    with pytest.raises(ModelError, match="of the kind 'mamba': it is not converted. From GGUF come: llama, qwen2"):
+    with pytest.raises(ModelError, match=r"of the kind 'mamba': it is not converted. From GGUF come: llama, qwen2"):
         converted(path)
 
 
@@ -266,7 +266,7 @@ def test_a_damaged_file_is_named(llama: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=rf"short.gguf is damaged: it has {promised - 1000} bytes, and its header"):
         converted(short)
     short.write_bytes(b"PK\x03\x04" + bytes(100))
-    with pytest.raises(ModelError, match="it does not begin with the letters GGUF. .* Fetch the file again"):
+    with pytest.raises(ModelError, match=r"it does not begin with the letters GGUF. .* Fetch the file again"):
         converted(short)
 
 
@@ -282,7 +282,7 @@ def test_no_damage_to_a_header_ends_in_another_error(data: st.DataObject, llama:
     try:
         header = gguf.read_header(damaged)
     except ModelError as error:
-        assert "is damaged" in str(error)  # noqa: PT017 - some damage is harmless
+        assert "is damaged" in str(error)  # some damage is harmless
     else:
         assert header.tensors.keys()
 
@@ -453,16 +453,16 @@ def test_a_cache_that_cannot_be_written_says_what_to_set(
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("CUTAWAY_CACHE", str(tmp_path / "file"))
-    with pytest.raises(ModelError, match="could not be converted into the cache folder .* Set CUTAWAY_CACHE"):
+    with pytest.raises(ModelError, match=r"could not be converted into the cache folder .* Set CUTAWAY_CACHE"):
         converted(llama)
 
 
 def test_without_room_nothing_is_written(llama: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     usage = shutil.disk_usage(llama)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(ModelError, match="0.0 GB are needed, and 0.0 GB are free"):
+    with pytest.raises(ModelError, match=r"0\.0 GB are needed, and 0\.0 GB are free"):
         converted(llama)
-    assert not list((cache / "models").glob("gguf-*-v1"))
+    assert not list((cache / "models").glob("gguf-*-v*"))
 
 
 def test_changing_a_weight_never_reaches_the_cache(llama: Path) -> None:

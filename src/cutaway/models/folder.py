@@ -87,13 +87,13 @@ def load(folder: Path, name: str, how: Load) -> tuple[Any, Any]:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=how.code)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=how.code)
             hf = _module(folder, name, config, how)  # second: it takes up what reading a vocabulary leaves free
-            if how.device_map is None and how.device.type != "cpu" and not hasattr(hf, "hf_device_map"):
+            if how.device_map is None and not _quantised(config, how):
                 hf = hf.to(how.device)
         except ModelError:
             raise
         except Exception as error:
             raise explained(error, name) from error
-    hf.config._name_or_path = name  # transformers puts the path of a cache on this machine
+    hf.config._name_or_path = hf.name_or_path = name  # transformers puts the path of a cache on this machine
     return hf.eval(), tokenizer
 
 
@@ -215,10 +215,11 @@ def auto_class(config: Any) -> Any:
 def _module(folder: Path, name: str, config: Any, how: Load) -> Any:
     """The module with all its weights, or an error that names the ones that are missing."""
     auto, options = auto_class(config), {"output_loading_info": True, **how.options()}
+    if _quantised(config, how):
+        options.setdefault("device_map", {"": how.device})  # quantised weights are not moved afterwards
     stored = _stored(folder, config)
     dtype, loaded = _wanted(stored, config, how), None
-    spread = how.device_map is not None or how.quantization is not None
-    if not spread and None not in (dtype, stored) and dtype != stored:
+    if "device_map" not in options and None not in (dtype, stored) and dtype != stored:
         loaded = _converting(folder, config, dtype, options)
     if loaded is None:
         options |= {"config": config, "dtype": dtype or "auto", "trust_remote_code": how.code}
@@ -315,10 +316,13 @@ def _wanted(stored: torch.dtype | None, config: Any, how: Load) -> torch.dtype |
 
     if isinstance(how.dtype, torch.dtype):
         return how.dtype
-    quantised = how.quantization is not None or getattr(config, "quantization_config", None) is not None
-    if how.dtype == "auto" or quantised:
+    if how.dtype == "auto" or _quantised(config, how):
         return None
     return torch.float32 if how.device.type == "cpu" else stored
+
+
+def _quantised(config: Any, how: Load) -> bool:
+    return how.quantization is not None or getattr(config, "quantization_config", None) is not None
 
 
 def _check_vocabulary(folder: Path, name: str) -> None:

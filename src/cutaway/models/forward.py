@@ -254,8 +254,8 @@ def _with_gradients(
     grads, values = {}, {}
     for site, grad in zip(sites, found):
         leaf = program.leaves[site].detach()
-        values[site] = program._part(site, leaf)
-        grads[site] = program._part(site, torch.zeros_like(leaf) if grad is None else grad)
+        values[site] = program.at_leaf(site, leaf)
+        grads[site] = program.at_leaf(site, torch.zeros_like(leaf) if grad is None else grad)
     values.update({s: v.detach() for s, v in program.values.items()})
     kept = logits.detach() if request.logits != "none" else None
     return _Outcome(values, grads, kept, metric.detach())

@@ -198,7 +198,7 @@ def _stored(piece: np.ndarray, dtype: str) -> np.ndarray:
         return piece
     import torch
 
-    rounded: np.ndarray = torch.from_numpy(piece).to(torch.bfloat16).view(torch.int16).numpy()
+    rounded: np.ndarray = torch.tensor(piece).to(torch.bfloat16).view(torch.int16).numpy()
     return rounded
 
 

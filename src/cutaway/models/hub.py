@@ -101,6 +101,10 @@ def _folder(repository: str) -> Path:
 
 
 def _reason(error: Exception) -> str:
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set"
     text = str(error).strip().splitlines()
     return text[0][:120] if text else type(error).__name__
 

@@ -116,9 +116,17 @@ class Program:
     def _leaf(self, sites: list[Site], value: Tensor) -> Tensor:
         if not value.requires_grad:
             value = value.detach().requires_grad_(True)
+        elif sites[0].kind != "resid_mid":
+            value = value.view_as(value)  # the gradient of what passes here, not of the tensor's other uses
         for site in sites:
             self.leaves[site] = value
         return value
+
+    def at_leaf(self, site: Site, tensor: Tensor) -> Tensor:
+        """A site's part of its leaf, or of the leaf's gradient."""
+        if tensor.dim() == 2:  # the stream of a module that has all tokens of the batch in one row
+            tensor = tensor.reshape(len(self.clock.lengths), -1, tensor.shape[-1])
+        return self._part(site, tensor)
 
     def _edited(self, edits: list[Edit], value: Tensor) -> Tensor:
         fresh = _copy(value)
@@ -247,12 +255,11 @@ class Program:
         _, reads, grads = self.by_key[key]
 
         def visitor(raw: Tensor) -> Tensor | None:
-            value = place.get(raw, len(self.clock.lengths))
-            if grads:
-                value = self._leaf(grads, value)
+            leaf = self._leaf(grads, raw) if grads else None
+            value = place.get(raw if leaf is None else leaf, len(self.clock.lengths))
             for site in reads:
                 self.values[site] = self._part(site, value).detach()
-            return place.put(raw, value) if grads else None
+            return leaf
 
         return visitor
 
@@ -329,6 +336,10 @@ def _in_turn(first: taps.Visitor, second: taps.Visitor) -> taps.Visitor:
 
 
 def _differentiable(value: Tensor) -> Tensor | None:
+    return None if value.requires_grad else value.detach().requires_grad_(True)
+
+
+def _tracked(value: Tensor) -> Tensor | None:
     return None if value.requires_grad else value.detach().requires_grad_(True)
 
 

@@ -24,7 +24,7 @@ import platformdirs
 
 from cutaway.core.errors import ModelError, nearest
 
-LAYOUT = 1  # of a converted folder; counted up when the converter gives something else
+LAYOUT = 2  # of a converted folder; counted up when the converter gives something else
 RECORD = "conversion.json"
 
 

@@ -11,8 +11,9 @@ import xarray as xr
 
 from cutaway.apps.explanation.summary import against, quoted
 from cutaway.core import view as views
-from cutaway.core.result import Result
-from cutaway.drawing.words import number, visible
+from cutaway.core.result import Check, Result
+from cutaway.core.site import Site
+from cutaway.drawing.words import number
 from cutaway.methods.attribute.integrated_gradients import integrated_gradients
 from cutaway.methods.attribute.occlusion import occlusion
 from cutaway.methods.intervene.patching import patching
@@ -59,7 +60,7 @@ def predicts(model: Model, question: Question, *, seed: int, controls: int) -> S
     )
     shown = [views.bars(value="probability", label="token", title="Likeliest next tokens")]
     says = [
-        f"After “{visible(question.prompt)}” the likeliest next token is {quoted([data.token.values[0]])} "
+        f"After “{question.prompt}” the likeliest next token is {quoted([data.token.values[0]])} "
         f"({number(100 * float(p[tokens[0]]))} %); the entropy is {number(entropy)} bits."
     ]
     if rank:
@@ -117,8 +118,7 @@ def decides(model: Model, question: Question, *, seed: int, controls: int) -> Se
 
 def words(model: Model, question: Question, *, seed: int, controls: int) -> Section:
     """Gradient attribution of the words, and the same words tested by hiding them."""
-    # Nodes are added until the attributions sum to the score: exactness is bought where it is needed.
-    gradients = integrated_gradients(model, question.task, tolerance=0.05, seed=seed, controls=controls)
+    gradients = integrated_gradients(model, question.task, steps=24, seed=seed, controls=controls)
     hidden = occlusion(model, question.task, seed=seed, controls=controls)
     attribution, drop = (r.data["attribution"].isel(prompt=0).values for r in (gradients, hidden))
     data = xr.Dataset(
@@ -170,24 +170,62 @@ def writes(model: Model, question: Question, *, seed: int, controls: int) -> Sec
 def differs(model: Model, question: Question, *, seed: int, controls: int) -> Section:
     """The stream patched from the prompt into the contrast, by layer and position."""
     result = patching(model, question.task, sites="resid_pre[*]@*", seed=seed, controls=controls)
-    return _patched(result, "difference", "Where does the difference live?", question)
+    best = [Site.parse(str(cell)) for cell in _best(result)]
+    places = sorted({site.position for site in best if isinstance(site.position, int)})
+    words = quoted([question.tokens[p] for p in places])
+    layers = _span(sorted({site.layer for site in best if isinstance(site.layer, int)}))
+    claim = f"Putting the prompt's stream at {words} (token {', '.join(map(str, places))}), {layers}, into the contrast"
+    says = [_brought(claim, result.checks[0]), *_path(result, question)]
+    return Section("difference", "Where does the difference live?", tuple(says), " ".join(says), result, (0,))
 
 
 def differs_by_head(model: Model, question: Question, *, seed: int, controls: int) -> Section:
     """Every head's z patched from the prompt into the contrast."""
     result = patching(model, question.task, sites="z[*].head[*]", seed=seed, controls=controls)
-    return _patched(result, "heads", "Which heads carry the difference?", question)
+    heads = ", ".join(f"{site.layer}.{site.head}" for site in (Site.parse(str(cell)) for cell in _best(result)))
+    says = (_brought(f"Putting the prompt's values of heads {heads} into the contrast", result.checks[0]),)
+    return Section("heads", "Which heads carry the difference?", says, says[0], result, (0,))
 
 
-def _patched(result: Result, name: str, title: str, question: Question) -> Section:
-    says, summary = [], ""
-    for check in result.checks:
-        summary = _verdict(check.claim, check)
-        says.append(summary)
-    return Section(name, title, tuple(says), summary, result, (0,))
+def _best(result: Result) -> list[str]:
+    """The cells that the check of `patching` takes together: the three with the largest effects."""
+    order = np.argsort(-result.data["effect"].values, kind="stable")[:3]
+    return [str(cell) for cell in result.data["cell"].values[order]]
 
 
-def _verdict(claim: str, check: Any) -> str:
+def _brought(claim: str, check: Check) -> str:
+    low, high = (number(100 * end) for end in check.interval)
+    measured = (
+        f"{claim} brings back {number(100 * check.measured)} % of the difference; as many random cells "
+        f"{number(100 * check.control)} %, 95 % in [{low}, {high}]."
+    )
+    return measured if check.passed else f"Not supported, no more than random: {_lower(measured)}"
+
+
+def _path(result: Result, question: Question) -> list[str]:
+    """Where one token's stream alone brings back more than half, from layer to layer."""
+    effect = {Site.parse(str(cell)): float(e) for cell, e in zip(result.data["cell"].values, result.data["effect"].values)}
+    carriers: list[tuple[int, int]] = []
+    for layer in sorted({int(site.layer) for site in effect if isinstance(site.layer, int)}):
+        at_layer = {site.position: e for site, e in effect.items() if site.layer == layer}
+        position, most = max(at_layer.items(), key=lambda item: item[1])
+        if most > 0.5 and isinstance(position, int):
+            carriers.append((layer, position))
+    said = []
+    for position in dict.fromkeys(position for _, position in carriers):
+        layers = [layer for layer, p in carriers if p == position]
+        said.append(f"at {quoted([question.tokens[position]])} (token {position}) in {_span(layers)}")
+    return [f"One token alone brings back more than half of it: {', '.join(said)}."] if said else []
+
+
+def _span(layers: list[int]) -> str:
+    if len(layers) == 1:
+        return f"layer {layers[0]}"
+    together = layers[-1] - layers[0] + 1 == len(layers)
+    return f"layers {layers[0]} to {layers[-1]}" if together else f"layers {', '.join(map(str, layers))}"
+
+
+def _verdict(claim: str, check: Check) -> str:
     text = claim.rstrip(".")
     return (
         f"{text} ({against(check)})."

@@ -29,7 +29,7 @@ def against(check: Check) -> str:
 
 def quoted(tokens: Sequence[str]) -> str:
     """Tokens as a list in a sentence."""
-    shown = [f"“{visible(token).strip()}”" for token in tokens]
+    shown = [f"“{visible(token.strip() or token)}”" for token in tokens]
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 

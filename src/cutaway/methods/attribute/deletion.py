@@ -2,10 +2,10 @@
 
 The tokens with the largest attributions are put out of the text together (their embeddings become a neutral one) and
 the fall of the score is measured: what ERASER calls comprehensiveness [@deyoung2020]. The control puts out as many
-random tokens of the same prompt. Special tokens stay: a network leans on them whatever the text says.
+of the prompt's other tokens, drawn at random. Special tokens stay: a network leans on them whatever the text says.
 
 Limits: a text with words missing is unlike any text, for the marked words and for the random ones. In a short prompt
-there are few sets of words, so the random ones often share members with the marked ones.
+there are few sets of other words, so the interval is rough.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cutaway.core.progress import track
 from cutaway.core.result import Check
 from cutaway.methods.attribute.neutral import own_embeddings
 from cutaway.methods.attribute.targets import Targets
-from cutaway.methods.control import compared
+from cutaway.methods.control import compared, sets_like
 from cutaway.models.model import Model
 from cutaway.models.multigrad import rows_at_once, scores_of_targets
 
@@ -49,32 +49,35 @@ def deletion_check(
         neutral: the embedding [d_model] that takes the place of a token's own.
         claim: as in `Check`.
         share: of the tokens of a prompt that are taken out, at least one.
-        controls: number of random sets for each prompt.
+        controls: number of random sets for each prediction.
         seed: draws them.
         signed: the map says which way the score moves; otherwise the size of the change counts.
     """
-    generator = np.random.default_rng(seed)
-    able = [prompt for prompt in range(len(targets)) if len(removable(model, targets, prompt)) > 1]
+    able = [
+        (prompt, target)
+        for prompt in range(len(targets))
+        for target in range(len(targets.positions[prompt]))
+        if len(removable(model, targets, prompt)) > 1
+    ]
     if not able:
         return None
     chosen = [able[i] for i in np.unique(np.linspace(0, len(able) - 1, TESTED).round().astype(int))]
     measured, random = [], []
-    for prompt in track(chosen, "taking tokens out"):
+    for number, (prompt, target) in enumerate(track(chosen, "taking tokens out")):
         inside = removable(model, targets, prompt)
-        size = min(max(1, round(share * len(inside))), len(inside) - 1)
-        n_targets = len(targets.positions[prompt])
-        marked = [_largest(attribution[prompt, target], inside, size) for target in range(n_targets)]
-        sets = [[], *marked, *(generator.choice(inside, size, replace=False).tolist() for _ in range(controls))]
-        fall = _fall(scores_without(model, targets, prompt, sets, neutral), signed=signed)
-        measured.append(float(np.mean([fall[target, target] for target in range(n_targets)])))
-        random.append(fall[n_targets:].mean(axis=1))
+        marked = _largest(attribution[prompt, target], inside, max(1, round(share * len(inside))))
+        others = sets_like(marked, inside, controls, seed + number, lambda place: 0)
+        found = scores_without(model, targets, prompt, [(), marked, *others], neutral)[:, target]
+        fall = found[0] - found[1:] if signed else np.abs(found[0] - found[1:])
+        measured.append(float(fall[0]))
+        random.append(fall[1:])
     return compared(
         float(np.mean(measured)),
         np.mean(random, axis=0).tolist(),
         claim=claim,
         how=f"Take the {share:.0%} of the tokens with the largest attributions out together ({len(chosen)} "
-        f"prompt{'s' if len(chosen) > 1 else ''}) and measure how far the score {'falls' if signed else 'moves'}; "
-        "the control takes out as many random tokens.",
+        f"prediction{'s' if len(chosen) > 1 else ''}) and measure how far the score {'falls' if signed else 'moves'}; "
+        "the control takes out as many of the other tokens.",
         unit=targets.unit,
     )
 
@@ -101,12 +104,6 @@ def scores_without(
         score = targets.score([prompt] * len(piece))
         found.append(scores_of_targets(model, [ids] * len(piece), positions, score, embeddings=embeddings))
     return torch.cat(found).double().cpu().numpy()
-
-
-def _fall(scores: NDArray[np.float64], *, signed: bool) -> NDArray[np.float64]:
-    """How far each set brings the scores down from those of the first set, which is empty."""
-    fall: NDArray[np.float64] = scores[:1] - scores[1:]
-    return fall if signed else np.abs(fall)
 
 
 def _largest(attribution: NDArray[np.float64], inside: Sequence[int], size: int) -> list[int]:

@@ -41,9 +41,7 @@ def input_x_gradient(
     ] = "metric",
     generate: Annotated[
         int,
-        Field(
-            ge=0, le=512, description="explain this many tokens that the model writes, not the answer"
-        ),
+        Field(ge=0, le=512, description="explain this many tokens that the model writes, not the answer"),
     ] = 0,
     continuation: Annotated[str, Field(description="explain each token of this text, put after the prompts")] = "",
     neutral: Annotated[Neutral, Field(description="what the check puts in the place of a token")] = "mean",

@@ -6,8 +6,9 @@ text x, and multiplied with the difference [@sundararajan2017]:
     a_i = (x_i - x'_i) · ∫₀¹ ∂f(x' + α (x - x')) / ∂x_i dα        Σ_i a_i = f(x) - f(x')   (completeness)
 
 What a sum over nodes leaves of the second equation is the completeness gap; it is always reported. Language models
-are rough along the path, and fifty nodes of a fixed rule can be far off; with `tolerance` the nodes go where the score
-moves (`quadrature.py`) until the gap is small. Steps are rows of a batch, targets share their forward passes.
+are rough along the path, and fifty nodes of a fixed rule can be far off, so the nodes go where the score moves
+(`quadrature.py`) until the gap is small; `steps=50` takes a fixed rule. Steps are rows of a batch, and targets share
+their forward passes. With the zero baseline the prediction starts, in most models, from one that favours no token.
 
 The check takes the tokens with the largest attributions out together, against random tokens.
 Limits: the attribution is relative to the baseline, and no baseline is neutral; texts along the path are like none
@@ -24,6 +25,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from cutaway.core.errors import ParameterError
 from cutaway.core.method import method
 from cutaway.core.progress import tracking
 from cutaway.core.result import Result
@@ -36,8 +38,8 @@ from cutaway.methods.attribute.token_map import token_map
 from cutaway.models.model import Model
 from cutaway.models.multigrad import gradients_of_targets, rows_at_once, scores_of_targets
 
-# A gap of this part of the change of the score is worth a note.
-ROUGH = 0.05
+# The gap that is aimed at, as a part of the change of the score.
+CLOSE = 0.05
 
 
 @method(
@@ -49,24 +51,22 @@ def integrated_gradients(
     model: Model,
     task: Task,
     *,
-    baseline: Annotated[Neutral, Field(description="the embedding that stands for no word")] = "mean",
-    steps: Annotated[int, Field(ge=1, le=10_000, description="nodes of the path, for a fixed rule")] = 50,
+    baseline: Annotated[Neutral, Field(description="the embedding that stands for no word")] = "zero",
+    steps: Annotated[
+        int | None, Field(ge=1, le=10_000, description="nodes of a fixed rule; none: where the score moves")
+    ] = None,
     rule: Annotated[Rule, Field(description="where the nodes of a fixed rule are")] = "gauss_legendre",
     tolerance: Annotated[
         float | None,
-        Field(
-            gt=0, description="put nodes where the score moves, until the gap (in the score's unit) is this small"
-        ),
+        Field(gt=0, description="gap to reach without fixed steps, in the score's unit; none: 5 % of its change"),
     ] = None,
-    max_steps: Annotated[int, Field(ge=9, description="nodes at most, with a tolerance")] = 300,
+    max_steps: Annotated[int, Field(ge=9, description="nodes at most, without fixed steps")] = 128,
     score: Annotated[
         ScoreName, Field(description="what is explained: the task's metric, or a figure of the answer's token")
     ] = "metric",
     generate: Annotated[
         int,
-        Field(
-            ge=0, le=512, description="explain this many tokens that the model writes, not the answer"
-        ),
+        Field(ge=0, le=512, description="explain this many tokens that the model writes, not the answer"),
     ] = 0,
     continuation: Annotated[str, Field(description="explain each token of this text, put after the prompts")] = "",
     share: Annotated[float, Field(gt=0, lt=1, description="share of the tokens that the check takes out")] = 0.2,
@@ -76,14 +76,15 @@ def integrated_gradients(
     """The gradient averaged along the way from a baseline, times the difference, for each token."""
     targets = targets_of(model, task, score, generate, continuation)
     nothing = neutral_embedding(model, baseline)
-    fixed = fixed_rule(rule, steps)
+    _refuse_both(steps, tolerance)
+    fixed = fixed_rule(rule, steps) if steps else None
     attribution, empty = targets.empty(), targets.empty()[:, :, 0]
     scores, change = empty.copy(), empty.copy()
     found: list[Integral] = []
     with tracking("integrating gradients", total=None) as advance:
         for prompt in range(len(targets)):
             path = _Path(model, targets, prompt, nothing, advance)
-            found.append(path.adaptive(tolerance, max_steps) if tolerance else path.fixed(*fixed))
+            found.append(path.fixed(*fixed) if fixed else path.adaptive(tolerance, max_steps))
             for target, position in enumerate(targets.positions[prompt]):
                 attribution[prompt, target, : position + 1] = found[-1].values[target, : position + 1]
             scores[prompt, : len(path.at_text)] = path.at_text
@@ -107,7 +108,7 @@ def integrated_gradients(
         title="Integrated gradients",
         check=check,
         metrics=_metrics(gap, change, found),
-        notes=_notes(targets, gap, change, tolerance, found),
+        notes=_notes(targets, gap, change, found),
         arrays={"change_from_baseline": change, "completeness_gap": gap},
     )
 
@@ -129,9 +130,11 @@ class _Path:
         values = np.einsum("n,ntp->tp", weights, slopes)
         return Integral(values, self.at_text - self.values([0.0])[0], len(nodes), len(nodes) * len(every), True)
 
-    def adaptive(self, tolerance: float, max_steps: int) -> Integral:
-        """Nodes where the scores move."""
-        return integrate(self.evaluate, len(self.places), tolerance=tolerance, max_nodes=max_steps)
+    def adaptive(self, tolerance: float | None, max_steps: int) -> Integral:
+        """Nodes where the scores move, until the gap of each is within the tolerance or a share of its change."""
+        change = np.abs(self.at_text - self.values([0.0])[0])
+        within = np.full(len(change), tolerance) if tolerance else np.maximum(CLOSE * change, CLOSE * change.max() / 5)
+        return integrate(self.evaluate, tolerances=within, max_nodes=max_steps)
 
     def values(self, nodes: Sequence[float]) -> Floats:
         """The scores [node, target]."""
@@ -173,19 +176,21 @@ def _metrics(gap: Floats, change: Floats, found: Sequence[Integral]) -> dict[str
     }
 
 
-def _notes(
-    targets: Targets, gap: Floats, change: Floats, tolerance: float | None, found: Sequence[Integral]
-) -> tuple[str, ...]:
+def _notes(targets: Targets, gap: Floats, change: Floats, found: Sequence[Integral]) -> tuple[str, ...]:
     widest, largest = float(np.nanmax(np.abs(gap))), float(np.nanmax(np.abs(change)))
-    if tolerance is not None and not all(each.settled for each in found):
+    said = f"miss the change of the score by up to {widest:.3g} {targets.unit} (the completeness gap)"
+    if not all(each.settled for each in found):
         most = max(each.nodes for each in found)
-        return (
-            f"The tolerance of {tolerance:g} was not reached with {most} steps: "
-            f"the gap is {widest:.3g} {targets.unit}. Allow more with max_steps.",
-        )
-    if tolerance is None and widest > ROUGH * largest:
-        return (
-            f"The path is rough: the attributions miss the change of the score by up to {widest:.3g} {targets.unit} "
-            f"(the completeness gap). Set a tolerance, for example tolerance={ROUGH * largest:.1g}.",
-        )
+        return (f"The path is rough: with {most} steps the attributions still {said}. Allow more with max_steps.",)
+    if widest > 2 * CLOSE * largest:
+        return (f"The path is rough: the attributions {said}. Leave steps out, so that they go where the score moves.",)
     return ()
+
+
+def _refuse_both(steps: int | None, tolerance: float | None) -> None:
+    if steps is not None and tolerance is not None:
+        raise ParameterError(
+            f"steps is {steps} and tolerance is {tolerance:g};",
+            "either the number of steps is fixed or the gap is.",
+            "Leave one of them out; max_steps bounds the steps that a tolerance may take.",
+        )

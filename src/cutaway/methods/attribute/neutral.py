@@ -45,8 +45,8 @@ def _mean(model: Model) -> Tensor:
     embed = model.anatomy.embed
     assert embed is not None
     tokens = torch.arange(model.anatomy.vocab_size, device=model.device)
-    total = sum(embed(piece[None]).double().sum(dim=(0, 1)) for piece in tokens.split(_AT_ONCE))
-    assert isinstance(total, Tensor)
+    pieces = torch.split(tokens, _AT_ONCE)
+    total = torch.stack([embed(piece[None]).double().sum(dim=(0, 1)) for piece in pieces]).sum(dim=0)
     return (total / len(tokens)).to(model.dtype)
 
 

@@ -51,9 +51,7 @@ def occlusion(
     ] = "metric",
     generate: Annotated[
         int,
-        Field(
-            ge=0, le=512, description="explain this many tokens that the model writes, not the answer"
-        ),
+        Field(ge=0, le=512, description="explain this many tokens that the model writes, not the answer"),
     ] = 0,
     continuation: Annotated[str, Field(description="explain each token of this text, put after the prompts")] = "",
     share: Annotated[float, Field(gt=0, lt=1, description="share of the tokens that the check takes out")] = 0.2,

@@ -65,26 +65,26 @@ class Integral:
     @property
     def gap(self) -> Floats:
         """The integral summed over positions minus the change [score]."""
-        return self.values.sum(axis=1) - self.change
+        whole: Floats = self.values.sum(axis=1)
+        return whole - self.change
 
 
-def integrate(evaluate: Evaluate, scores: int, *, tolerance: float, max_nodes: int) -> Integral:
-    """Add up slopes along a path until the error of every score is within a tolerance.
+def integrate(evaluate: Evaluate, *, tolerances: Sequence[float] | Floats, max_nodes: int) -> Integral:
+    """Add up slopes along a path until the error of every score is within its tolerance.
 
     Args:
         evaluate: values and slopes at nodes.
-        scores: how many scores there are.
-        tolerance: for the error of each score, in its own unit.
+        tolerances: for the error of each score, in its own unit.
         max_nodes: no more nodes than these are looked at (the first nine are).
     """
-    path = _Path(evaluate)
+    path, scores = _Path(evaluate), len(tolerances)
     pieces = [[(i / PIECES, (i + 1) / PIECES) for i in range(PIECES)] for _ in range(scores)]
     path.look(pieces)
     while True:
         errors = [np.array([path.error(score, piece) for piece in pieces[score]]) for score in range(scores)]
-        open_scores = [score for score in range(scores) if not _within(errors[score], tolerance)]
+        open_scores = [score for score in range(scores) if not _within(errors[score], tolerances[score])]
         finer = [
-            _halved(pieces[score], errors[score], tolerance) if score in open_scores else pieces[score]
+            _halved(pieces[score], errors[score], tolerances[score]) if score in open_scores else pieces[score]
             for score in range(scores)
         ]
         if not open_scores or path.would_have(finer) > max_nodes:
@@ -120,7 +120,8 @@ class _Path:
 
     def simpson(self, score: int, piece: Piece) -> Floats:
         first, middle, last = (self.slopes[node][score] for node in _nodes(piece))
-        return (first + 4 * middle + last) * (piece[1] - piece[0]) / 6
+        total: Floats = (first + 4 * middle + last) * (piece[1] - piece[0]) / 6
+        return total
 
     def error(self, score: int, piece: Piece) -> float:
         change = self.values[piece[1]][score] - self.values[piece[0]][score]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -44,9 +45,7 @@ def saliency(
     ] = "metric",
     generate: Annotated[
         int,
-        Field(
-            ge=0, le=512, description="explain this many tokens that the model writes, not the answer"
-        ),
+        Field(ge=0, le=512, description="explain this many tokens that the model writes, not the answer"),
     ] = 0,
     continuation: Annotated[str, Field(description="explain each token of this text, put after the prompts")] = "",
     neutral: Annotated[Neutral, Field(description="what the check puts in the place of a token")] = "mean",
@@ -77,10 +76,7 @@ def saliency(
 
 
 def _size(gradient: Tensor, norm: Norm) -> Tensor:
-    match norm:
-        case "l2":
-            return gradient.norm(dim=-1)
-        case "l1":
-            return gradient.abs().sum(dim=-1)
-        case "max":
-            return gradient.abs().amax(dim=-1)
+    if norm == "max":
+        return gradient.abs().amax(dim=-1)
+    size: Tensor = torch.linalg.vector_norm(gradient, 2 if norm == "l2" else 1, dim=-1)
+    return size

@@ -3,7 +3,7 @@
 A part (a head, an MLP, a neuron, a position of the stream, a whole layer) is replaced by zero, by its mean over the
 prompts and positions, or by its value in another prompt, and the task's metric is measured again:
 effect = metric(without the part) - metric. A mean takes away what the part says about this prompt and leaves what
-it always says; zero takes both; another prompt's value keeps the network on ground it knows [@wang2022; @zhang2024].
+it always says; zero takes both; another prompt's value keeps the network on ground it knows [@wang2022; @zhang2023].
 
 The check takes the parts with the largest effects (or those that were named) out together, against as many random
 parts of the same kind.
@@ -41,7 +41,7 @@ SHOWN = 12
 
 @method(
     asks="Which parts does the answer need?",
-    cites="wang2022, zhang2024",
+    cites="wang2022, zhang2023",
     needs=("unembedding",),
 )
 def ablate(

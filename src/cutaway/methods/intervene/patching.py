@@ -1,6 +1,6 @@
 """Where does the difference between two prompts live? Carry a value from one run into the other, cell by cell.
 
-Activation patching [@meng2022; @zhang2024]. A prompt and its contrast differ in one thing. *Denoising* runs the
+Activation patching [@meng2022; @zhang2023]. A prompt and its contrast differ in one thing. *Denoising* runs the
 contrast and puts in one value of the prompt's run: what is enough to bring the answer back? *Noising* runs the
 prompt and puts in one value of the contrast's: what is needed? The effect of a cell is normalised,
 (metric(patched) - metric(base)) / (metric(source) - metric(base)): 0 is the run that was changed, 1 the run that the
@@ -41,7 +41,7 @@ SHOWN = 12
 
 @method(
     asks="Where does the difference between two prompts live?",
-    cites="meng2022, zhang2024",
+    cites="meng2022, zhang2023",
     needs=("unembedding", "contrast"),
 )
 def patching(

@@ -29,7 +29,7 @@ from cutaway.core.errors import ParameterError
 from cutaway.core.method import method
 from cutaway.core.progress import track
 from cutaway.core.result import Check, Result
-from cutaway.core.site import Site, Span
+from cutaway.core.site import Site
 from cutaway.core.task import EncodedTask, Task
 from cutaway.data import corpora
 from cutaway.methods.control import compared, interval
@@ -79,7 +79,8 @@ def steer(
     plain = _losses(model, corpora.plain_text(texts, seed), site, direction, where, (0.0,))[0]
     samples = _samples(model, ids[:1], site, direction, where, doses, new_tokens)
     largest = int(np.argmax(doses))
-    check = _check(model, ids, metric, steered, site, direction, where, doses[largest], base, by_dose, controls, seed)
+    moved = by_dose[:, largest]
+    check = _check(model, ids, metric, steered, site, direction, where, doses[largest], moved, base, controls, seed)
     return Result(
         data=_dataset(encoded, steered, doses, by_dose, base, loss - plain, samples),
         metrics={
@@ -221,8 +222,8 @@ def _check(
     direction: Tensor,
     where: Where,
     dose: float,
+    moved: Floats,
     base: Floats,
-    by_dose: Floats,
     controls: int,
     seed: int,
 ) -> Check:
@@ -230,17 +231,20 @@ def _check(
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(controls, len(direction), generator=generator).to(direction)
     noise *= direction.norm() / noise.norm(dim=-1, keepdim=True)
-    effects = []
-    for one in track(noise, "random directions"):
-        found = _scores(model, ids, metric, prompts, _added(site, one, where, (dose,)))
-        effects.append(float((found[:, 0] - base).mean()))
-    steered = by_dose.max(axis=1) if False else by_dose
-    measured = float((steered[:, -1] - base).mean())
+    # Every text once for each random direction: a row of one run each.
+    rows = [list(row) for row in ids for _ in range(controls)]
+    vectors = noise.repeat(len(ids), 1)
+    values = vectors[:, None] if where == "all" else vectors
+    run = model.run(rows, edit=add(_place(site, where), values, scale=dose), logits="last")
+    with torch.no_grad():
+        found = metric.for_rows([prompt for prompt in prompts for _ in range(controls)])(run.last_logits)
+    random = found.double().cpu().numpy().reshape(len(ids), controls) - base[:, None]
     return compared(
-        measured,
-        effects,
+        float((moved - base).mean()),
+        random.mean(axis=0).tolist(),
         claim=f"The direction at layer {site.layer} carries what turns the contrast's answer into the prompt's.",
-        how=f"Add it to {len(ids)} contrasts at dose {dose:g}; the control adds random directions of the same length.",
+        how=f"Add it to {len(ids)} contrast{'s' if len(ids) > 1 else ''} at dose {dose:g}; the control adds random "
+        "directions of the same length.",
         unit=UNITS.get(metric.name, metric.name),
     )
 

@@ -39,7 +39,7 @@ from cutaway.methods.labels import token_table
 from cutaway.models.model import Model
 
 TOKENS_AT_ONCE = 4096  # of a batch of prompts whose streams are held
-LOGITS_AT_ONCE = 2**23  # rows x vocabulary of one piece: 32 MiB in single precision
+LOGITS_AT_ONCE = 2**22  # rows x vocabulary of one piece: 16 MiB in single precision
 PER_CELL = ("answer_log_probability", "answer_rank", "entropy", "kl_from_final")
 
 
@@ -171,22 +171,16 @@ def _fill(lens: _Lens, prompt: int, model: Model, stream: Tensor, final: Tensor,
 
 def _figures(logits: Tensor, final_mass: Tensor, final_entropy: Tensor, wanted: Tensor, top: int) -> tuple[Tensor, ...]:
     """Of rows of logits: top ids and probabilities, the answers' log-probability and rank, entropy, divergence."""
-    total = logits.logsumexp(dim=-1)
     values, ids = logits.topk(top, dim=-1)
+    # The largest logit is known from here on: finding it again, as logsumexp does, costs as much as the unembedding.
+    mass = (logits - values[:, :1]).exp_()
+    whole = mass.sum(dim=-1)
+    total = whole.log() + values[:, 0]
     answer = logits.gather(1, wanted)
-    rank = (logits > answer.max(dim=-1, keepdim=True).values).sum(dim=-1)
-    cross_entropy = total - _expected(final_mass, logits)
-    mass = (logits - total[:, None]).exp_()
-    entropy = total - _expected(mass, logits)
-    divergence = (cross_entropy - final_entropy).clamp_min(0.0)
-    return (
-        ids,
-        (values - total[:, None]).exp(),
-        answer.logsumexp(dim=-1) - total,
-        rank.float(),
-        entropy,
-        divergence,
-    )
+    rank = torch.count_nonzero(logits > answer.max(dim=-1, keepdim=True).values, dim=-1)
+    entropy = total - _expected(mass, logits) / whole
+    divergence = (total - _expected(final_mass, logits) - final_entropy).clamp_min(0.0)
+    return ids, (values - total[:, None]).exp(), answer.logsumexp(dim=-1) - total, rank.float(), entropy, divergence
 
 
 def _expected(mass: Tensor, values: Tensor) -> Tensor:

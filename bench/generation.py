@@ -5,7 +5,8 @@ Both are done by one process and one module, so that only the edit and cutaway's
 
 from __future__ import annotations
 
-from bench.harness import SEED, Bench, Row, Side, compare, pairs_of, rounds
+from bench.harness import SEED, Bench, Row, compare, pairs_of, rounds
+from bench.sides import Side
 
 TOKENS = 64
 LAYER = 12

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from bench.grid import touch
-from bench.harness import Answer, Bench, Call, Row, Side, compare, largest_difference, pairs_of, rounds
+from bench.harness import Bench, Call, Row, compare, largest_difference, pairs_of, rounds
 from bench.prompts import ids_of, text_of
+from bench.sides import Answer, Side
 
 TARGETS = 7
 STEPS = 50

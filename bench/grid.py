@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.harness import Answer, Bench, Call, Facts, Row, Side, compare, largest_difference, pairs_of, rounds
+from bench.harness import Bench, Call, Facts, Row, compare, largest_difference, pairs_of, rounds
 from bench.prompts import Pair
+from bench.sides import Answer, Side
 
 TOLERANCE = 1e-4
 LAYERS = 30

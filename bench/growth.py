@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from bench.grid import LAYERS, columns, spec, touch
-from bench.harness import Bench, Facts, Row, Side, compare, pairs_of, rounds
+from bench.harness import Bench, Facts, Row, compare, pairs_of, rounds
+from bench.sides import Side
 
 LENGTHS = (16, 32, 64, 128, 256, 512)
 WHOLE = 64

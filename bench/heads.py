@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from bench.grid import LAYERS, TOLERANCE, by_cell, spec, touch
-from bench.harness import Bench, Row, Side, compare, largest_difference, pairs_of, rounds
+from bench.harness import Bench, Row, compare, largest_difference, pairs_of, rounds
+from bench.sides import Side
 
 HEADS = 9
 

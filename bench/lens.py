@@ -13,8 +13,9 @@ from functools import partial
 
 import numpy as np
 
-from bench.harness import Answer, Bench, Call, Facts, Row, Side, compare, largest_difference, pairs_of, rounds
+from bench.harness import Bench, Call, Facts, Row, compare, largest_difference, pairs_of, rounds
 from bench.prompts import text_of
+from bench.sides import Answer, Side
 
 LENGTH = 512
 TOLERANCE = 1e-4

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.harness import Bench, Row, Side, compare, side, weights_of
+from bench.harness import Bench, Row, compare, weights_of
+from bench.sides import Side, side
 
 FORWARD = {"ours": "idle", "plain": "forward", "transformer_lens": "plain"}
 LABELS = {"plain": "from_pretrained", "transformer_lens": "TransformerLens"}

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from bench.harness import Answer, Bench, Row, Side, compare, largest_difference, pairs_of, rounds
+from bench.harness import Bench, Row, compare, largest_difference, pairs_of, rounds
+from bench.sides import Answer, Side
 
 LENGTHS = (None, 128)
 READ = "read resid_post, z, mlp_act at all layers"

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.harness import RECORDS, ROOT
+from bench.harness import RECORDS
+from bench.sides import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 CURVE = PAGE.with_name("benchmarks-growth.svg")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.harness import ROOT, Answer, Bench, Facts, Row, Side, compare, pairs_of, rounds
+from bench.harness import Bench, Facts, Row, compare, pairs_of, rounds
+from bench.sides import ROOT, Answer, Side
 
 PYTHON = sys.executable
 LIST = str(Path(sys.executable).with_name("cutaway"))

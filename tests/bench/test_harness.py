@@ -48,7 +48,8 @@ def test_a_fast_row_with_other_values_is_not_met() -> None:
 
 
 def test_who_comes_first_changes_and_warm_rounds_are_dropped() -> None:
-    from bench.harness import Answer, pairs_of, rounds
+    from bench.harness import pairs_of, rounds
+    from bench.sides import Answer
 
     called: list[str] = []
 
@@ -118,16 +119,13 @@ def test_the_report_shows_work_ratio_reach_and_verdict() -> None:
     shown = table([{"rows": [{**asdict(row), "equal": row.equal} for row in rows]}]).splitlines()
 
     assert (
-        shown[2]
-        == "| grid | sweep | loop | 50.0 × faster [50, 50] | ≥ 35 × | yes | 2.0e-05 | 2 ms / 100 ms a cell |"
+        shown[2] == "| grid | sweep | loop | 50.0 × faster [50, 50] | ≥ 35 × | yes | 2.0e-05 | 2 ms / 100 ms a cell |"
     )
-    assert (
-        shown[3] == "| idle | run | forward | 1.100 × [1.1, 1.1] | ≤ 1.02 × | **no** |  | 110 ms / 100 ms |"
-    )
+    assert shown[3] == "| idle | run | forward | 1.100 × [1.1, 1.1] | ≤ 1.02 × | **no** |  | 110 ms / 100 ms |"
 
 
 def test_a_side_that_fails_says_so_with_its_own_words(tmp_path: Path) -> None:
-    from bench.harness import side
+    from bench.sides import side
 
     with (
         pytest.raises(RuntimeError, match="The side 'plain' failed:"),
@@ -161,7 +159,7 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_side_opens_works_and_brings_values_back(tiny: Path) -> None:
-    from bench.harness import side
+    from bench.sides import side
 
     with side("plain", str(tiny), threads=1) as plain:
         answer = plain.ask("forward", ids=[1, 2, 3], values=True)
@@ -173,4 +171,68 @@ def test_a_side_opens_works_and_brings_values_back(tiny: Path) -> None:
     assert plain.process.returncode == 0
     assert answer.seconds > 0
     assert (answer.values["logits"] == again.values["logits"]).all()
-    assert still.values["following"].shape == (2, 3)
+    assert still.values["top"].shape == (2, 4, 5)
+
+
+def made(name: str, *, quick: bool = False, rows: list[dict[str, object]] | None = None) -> dict[str, object]:
+    """A record as the harness keeps it."""
+    return {
+        "name": name,
+        "date": "2026-01-01T00:00:00+00:00",
+        "quick": quick,
+        "threads": 2,
+        "machine": {"processors": 2, "processor": "P", "python": "3.11", "load before": 0.1},
+        "model": {"name": "M", "sha256": "0" * 64, "bytes": 1},
+        "versions": {"cutaway": "0.1.0"},
+        "rows": rows or [],
+    }
+
+
+def grown(tokens: int, seconds: float) -> dict[str, object]:
+    from dataclasses import asdict
+
+    from bench.harness import compare
+
+    facts = {
+        "tokens": tokens,
+        "cells of the grid": 30 * tokens,
+        "cells measured": 30 * tokens,
+        "seconds of the grid": seconds,
+        "MiB at the peak, beyond those before": 12.0,
+    }
+    row = compare("cell", "sweep", "forward", "speed", [(0.01, 0.1)], unit="cell", facts=facts)
+    return {**asdict(row), "equal": row.equal}
+
+
+def test_the_page_has_growth_its_power_and_the_conditions() -> None:
+    from bench.report import page
+
+    shown = page([made("growth", rows=[grown(16, 2.0), grown(32, 8.0), grown(64, 32.0)])])
+
+    assert "| 64 | 1920 | 32 | 10 | 100 | 12 |" in shown
+    assert "to the power 2.00" in shown  # twice the cells, four times the seconds
+    assert "2 processors (P), load 0.1 before, 2 threads" in shown
+
+
+def test_the_page_is_not_written_from_quick_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from bench.harness import write_json
+
+    from bench import report
+
+    write_json(tmp_path / "growth.json", made("growth", quick=True, rows=[grown(16, 2.0)]))
+
+    with pytest.raises(SystemExit):
+        report.main(["--records", str(tmp_path), "--write"])
+    assert "quick runs, which measure nothing" in capsys.readouterr().err
+
+
+def test_prompts_of_a_length_are_a_pair_that_differs_where_it_says(tiny: Path) -> None:
+    from bench.prompts import ids_of, single, text_of
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    with pytest.raises(ValueError, match="'ab' is 2 tokens, not one"):
+        single(tokenizer, "ab")
+    assert ids_of(tokenizer, "abc") == [1, 2, 3]
+    with pytest.raises(ValueError, match="reads as other tokens"):
+        text_of(tokenizer, [0, 1])

@@ -77,7 +77,8 @@ def _run(block: Block, page: Path, namespace: dict[str, Any]) -> str | None:
         Path(block.said["file"]).write_text(block.text, encoding="utf-8")
         return None
     out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out), warnings.catch_warnings():
+    errors = out if block.language == "console" else io.StringIO()  # progress bars of Python code are no output
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), warnings.catch_warnings():
         if block.language == "python":
             _python(block, page, namespace, out)
         elif block.language == "console":

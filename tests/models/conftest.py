@@ -61,6 +61,19 @@ def plain() -> Callable[..., Any]:
     return run
 
 
+@pytest.fixture
+def double_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eager attention in double precision throughout: transformers' own runs its softmax in single precision."""
+    softmax = torch.nn.functional.softmax
+
+    def precise(value: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        if value.dtype == torch.float64 and options.get("dtype") == torch.float32:
+            options["dtype"] = torch.float64
+        return softmax(value, *args, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "softmax", precise)
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """Every test ends with transformers' own functions, no hooks, no replaced forwards, and the same random state."""

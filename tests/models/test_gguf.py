@@ -462,7 +462,7 @@ def test_without_room_nothing_is_written(llama: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(ModelError, match=r"0\.0 GB are needed, and 0\.0 GB are free"):
         converted(llama)
-    assert not list((cache / "models").glob("gguf-*-v*"))
+    assert not [path for path in (cache / "models").iterdir() if path.is_dir() and path.name != "seen"]
 
 
 def test_changing_a_weight_never_reaches_the_cache(llama: Path) -> None:
@@ -493,7 +493,7 @@ def test_a_fingerprint_tells_weights_apart(llama: Path) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("alias", ["smollm2", "gemma3-270m"])
+@pytest.mark.parametrize("alias", ["smollm2", pytest.param("gemma3-270m", marks=pytest.mark.all)])
 def test_a_carried_file_opens_as_transformers_own_reader_opens_it(
     alias: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -400,7 +400,7 @@ def test_opening_takes_little_more_memory_than_the_weights(dtype: str) -> None:
     out = subprocess.run(
         [sys.executable, "-c", PEAK, dtype], env=environment, capture_output=True, text=True, check=True
     ).stdout
-    assert 0.9 < float(out) <= 1.15
+    assert 0.7 < float(out) <= 1.15  # what reading the vocabulary left free is taken up again
 
 
 @pytest.mark.real

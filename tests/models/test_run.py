@@ -16,6 +16,7 @@ from cutaway.core.site import KINDS, Site
 from cutaway.core.task import Task
 from cutaway.models import memory, taps
 from cutaway.models.model import Model
+from cutaway.testing.architectures import attention_implementations, tiny_model
 
 FAMILIES = ("llama", "gpt2", "gemma2", "qwen3_moe", "gpt_neox", "falcon")
 DENSE = tuple(family for family in FAMILIES if family != "qwen3_moe")  # its experts do not run in float64
@@ -35,11 +36,8 @@ def every_site(model: Model) -> list[Site]:
 # --- what is read is what transformers has ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "attention"), [(f, a) for f in FAMILIES for a in attention_implementations(f)])
 def test_reading_everything_changes_no_bit(opened: Open, plain: Any, family: str, attention: str) -> None:
-    if family == "falcon" and attention == "sdpa":
-        pytest.skip("falcon chooses its own attention")
     model = opened(family, attention, torch.float32)
     expected = plain(model, ALONE).logits
     assert torch.equal(model.run([ALONE]).logits, expected)
@@ -92,19 +90,22 @@ def test_scores_pattern_and_z_by_hand(opened: Open, family: str) -> None:
     scores = q @ k.mT / q.shape[-1] ** 0.5
     pattern = scores.masked_fill(~causal, -torch.inf).softmax(-1)
     assert torch.allclose(run["scores[2]"][0][:, causal], scores[:, causal], atol=1e-12)
-    assert torch.allclose(run["pattern[2]"][0], pattern, atol=1e-12)
-    assert torch.allclose(run["z[2]"][0], (pattern @ v).movedim(0, 1), atol=1e-12)
+    # transformers' softmax runs in single precision, whatever the network's type.
+    assert torch.allclose(run["pattern[2]"][0].double(), pattern, atol=1e-6)
+    assert torch.allclose(run["z[2]"][0], (run["pattern[2]"][0].double() @ v).movedim(0, 1), atol=1e-12)
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "gemma3_text", "mistral"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3_text", "mistral"])
 def test_patterns_are_the_same_on_every_implementation(opened: Open, family: str) -> None:
-    eager, sdpa = (opened(family, attention).run(RAGGED, read="pattern[*], z[*]") for attention in ("eager", "sdpa"))
+    eager, sdpa = (opened(family, attention).run(RAGGED, read="pattern[*], z[*], v_per_query_head[*]") for attention in ("eager", "sdpa"))
     for row, ids in enumerate(RAGGED):
         n = len(ids)
         for layer in range(4):
-            ours, theirs = (run[f"pattern[{layer}]"][row, :, :n, :n] for run in (sdpa, eager))
-            assert torch.allclose(ours, theirs, atol=1e-10), (family, layer, row)
+            ours, theirs = (run[f"pattern[{layer}]"][row, :, :n, :n].double() for run in (sdpa, eager))
+            assert torch.allclose(ours, theirs, atol=1e-6), (family, layer, row)
             assert torch.allclose(ours.sum(-1), torch.ones(()).double())
+            z, wide = sdpa[f"z[{layer}]"][row, :n], sdpa[f"v_per_query_head[{layer}]"][row, :n].movedim(1, 0)
+            assert torch.allclose(z, (ours @ wide).movedim(0, 1), atol=1e-5), (family, layer, row)
 
 
 def test_a_sliding_window_is_seen_in_the_pattern(opened: Open) -> None:
@@ -170,10 +171,10 @@ def test_parts_that_are_read_are_parts_of_the_whole(opened: Open) -> None:
     model = opened("llama")
     parts = (
         "z[1].head[2]@-1, z[1].head[1:3], z[1].unit[3]@1:3, z[1].head[-1].unit[0]@0, resid_post[2]@end, resid_post[0]@::2, "
-        "pattern[1].head[0]@-1, pattern[1].unit[2]@1, pattern[1]@1:3, k[2].head[1]@-2, mlp_act[3].unit[7]@-1, "
+        "pattern[1].head[0]@-1, scores[1]@2, pattern[1]@1:3, k[2].head[1]@-2, mlp_act[3].unit[7]@-1, "
         "logits.unit[5]@-1, embed@0, final@-1"
     )
-    whole = model.run(RAGGED, read="z[1], resid_post[*], pattern[1], k[2], mlp_act[3], logits, embed, final")
+    whole = model.run(RAGGED, read="z[1], resid_post[*], pattern[1], scores[1], k[2], mlp_act[3], logits, embed, final")
     alone = model.run(RAGGED, read=parts)
     assert len(alone) == 15
     for site in alone:
@@ -199,13 +200,13 @@ class Counter:
         def layer(*_: Any) -> None:
             self.layers += 1
 
-        def unembed(module: Any, args: Any) -> None:
-            self.unembedded += args[0].shape[:-1].numel()
+        def unembed(module: Any, args: Any, output: Any) -> None:
+            self.unembedded += output.shape[:-1].numel()
 
         stack = self.model.anatomy.stacks[""].layers
         self.hooks = [part.module.register_forward_pre_hook(layer) for part in stack]
         assert self.model.anatomy.unembed is not None
-        self.hooks.append(self.model.anatomy.unembed.register_forward_pre_hook(unembed))
+        self.hooks.append(self.model.anatomy.unembed.register_forward_hook(unembed))
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -335,7 +336,7 @@ def test_under_other_modes_of_torch(opened: Open) -> None:
         assert not run["z[1]"].requires_grad
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3_text"])
 def test_half_precision_reads_and_edits(opened: Open, plain: Any, family: str) -> None:
     model = opened(family, "sdpa", torch.bfloat16)
     run = model.run([ALONE], read=every_site(model))
@@ -350,8 +351,6 @@ def test_half_precision_reads_and_edits(opened: Open, plain: Any, family: str) -
 def test_layers_on_several_devices_give_the_same(opened: Open, untouched: Any) -> None:
     from accelerate import cpu_offload, dispatch_model
     from accelerate.hooks import remove_hook_from_submodules
-
-    from cutaway.testing.architectures import tiny_model
 
     expected = opened("llama", "sdpa", torch.float32).run(RAGGED, read="pattern[1], z[2], resid_mid[1]")
     steered = opened("llama", "sdpa", torch.float32).run(RAGGED, edit=ablate("pattern[1].head[0]")).logits
@@ -534,7 +533,7 @@ ERRORS: list[tuple[type[Exception], Callable[[Model], Any], str]] = [
     (SiteError, lambda m: m.run([ALONE], read="k[1].head[2]"), "head 2 of 'k[1].head[2]' does not exist: there are 2 heads"),
     (SiteError, lambda m: m.run([ALONE], read="router[1]"), "'router[1]' is refused on LlamaForCausalLM: the layer has no"),
     (SiteError, lambda m: m.run([ALONE], edit=ablate("router[*]")), "'router[0]' is refused on LlamaForCausalLM"),
-    (SiteError, lambda m: m.run([ALONE], read="encoder.z[1]"), "'encoder.z[1]' names the stack 'encoder'."),
+    (SiteError, lambda m: m.run([ALONE], read="encoder.z[1]"), "layer 1 of 'encoder.z[1]' does not exist: there are no"),
     (SiteError, lambda m: m.run(RAGGED, read="z[1]@5"), "Position 5 does not exist in a prompt of 4 tokens"),
     (SiteError, lambda m: m.run(RAGGED, read="z[1]@verb"), "No position is called 'verb' here. Known: end."),
     (PlanError, lambda m: m.run(RAGGED, read="z[1]@-2:"), "'z[1]@-2:' slices the positions of prompts of 4 to 9 tokens."),

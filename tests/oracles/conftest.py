@@ -40,7 +40,7 @@ def tokenizer(folder: Path) -> Any:
 @pytest.fixture(scope="session")
 def start(folder: Path) -> Iterator[Start]:
     """Starts a side by name, once; skips with the reason where a peer's environment is absent."""
-    from bench.harness import side
+    from bench.sides import side
 
     running: dict[str, Any] = {}
     with ExitStack() as stack:

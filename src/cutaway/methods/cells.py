@@ -61,7 +61,7 @@ def grids(
         nothing = torch.zeros(1)
         table = torch.tensor(values[mine])[None]
         sweep = Sweep(tuple(cells[i] for i in mine), table, nothing, nothing, "", 0)
-        found[f"effect_{kind}"] = _labelled(sweep.grid().isel(prompt=0), model, ids)
+        found[f"effect_{kind}"] = _labelled(sweep.grid().isel(prompt=0).squeeze(drop=True), model, ids)
     return found
 
 

@@ -292,7 +292,9 @@ def _input_embeddings(hf: nn.Module) -> nn.Module | None:
 
 
 def _probe_inputs(anatomy: Anatomy) -> dict[str, Any]:
-    device = next(anatomy.hf.parameters()).device
+    from cutaway.models.forward import input_device
+
+    device = input_device(anatomy.hf)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(5, max(6, min(anatomy.vocab_size, 1000) - 5), (1, PROBE_LENGTH), generator=generator).to(device)
     if anatomy.is_encoder_decoder:

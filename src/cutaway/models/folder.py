@@ -79,10 +79,11 @@ def load(folder: Path, name: str, how: Load) -> tuple[Any, Any]:
     Raises:
         ModelError: whatever transformers could not do with it.
     """
+    import torch
     from transformers import AutoConfig, AutoTokenizer
 
     _check_vocabulary(folder, name)
-    with quiet():
+    with quiet(), torch.random.fork_rng(devices=()):  # weights that are missing would be drawn
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=how.code)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=how.code)

@@ -7,6 +7,7 @@ layer that is asked for, computes the logits at the asked positions only, and pu
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -87,6 +88,11 @@ def input_device(hf: Any) -> torch.device:
     weight = getattr(embedding, "weight", None)
     if weight is not None and weight.device.type != "meta":
         return weight.device  # type: ignore[no-any-return]
+    # Weights that accelerate fetches for each use have no device of their own.
+    hook = getattr(embedding, "_hf_hook", None)
+    for one in getattr(hook, "hooks", [hook]):
+        if (device := getattr(one, "execution_device", None)) is not None:
+            return torch.device(device)
     return torch.device(hf.device)
 
 
@@ -97,7 +103,7 @@ def execute(
     rows = [row for row in range(len(request.encoded.ids)) for _ in range(request.scales)]
     size = _rows_at_once(hf, anatomy, request, batch)
     outcomes = []
-    for chosen in memory.chunks(rows, size):
+    for chosen in _chunks(hf, request.encoded.lengths, rows, size):
         outcomes.append(_one_batch(hf, anatomy, request, [rows[i] for i in chosen], chosen))  # noqa: PERF401
     ids = tuple(request.encoded.ids[row] for row in rows)
     if request.decoder is not None:
@@ -117,6 +123,20 @@ def execute(
         encoder_ids=tuple(request.encoded.ids[row] for row in rows) if request.decoder is not None else (),
         n_layers={name: len(blocks) for name, (_, blocks) in anatomy._found.items()},
     )
+
+
+def _chunks(hf: Any, lengths: Sequence[int], rows: Sequence[int], size: int) -> list[list[int]]:
+    """Places of the rows of each batch; where padding would spoil the numbers, rows of one length only.
+
+    transformers' eager attention under a sliding window gives NaN in double precision where a query sees nothing but
+    padding: the lowest double is minus infinity for its softmax, which runs in single precision.
+    """
+    together = memory.chunks(rows, size)
+    config = hf.config.get_text_config(decoder=True)
+    if hf.dtype != torch.float64 or not getattr(config, "sliding_window", None):
+        return together
+    even = (itertools.groupby(chunk, key=lambda place: lengths[rows[place]]) for chunk in together)
+    return [list(group) for groups in even for _, group in groups]
 
 
 @dataclass

@@ -80,6 +80,7 @@ class Bench:
     model: Model
     prompt: tuple[int, ...]
     decoder: tuple[int, ...] | None
+    _untouched: dict[int, Tensor] = field(default_factory=dict)
 
     @staticmethod
     def of(model: Model, length: int = 8, seed: int = 3) -> Bench:
@@ -109,6 +110,12 @@ class Bench:
     def base(self) -> Tensor:
         """The output of the untouched network."""
         return self.output()
+
+    def untouched(self, rows: int) -> Tensor:
+        """The output of the untouched network for so many rows, computed once."""
+        if rows not in self._untouched:
+            self._untouched[rows] = self.output(rows)
+        return self._untouched[rows]
 
     @property
     def tolerance(self) -> float:
@@ -223,6 +230,24 @@ def _gap(bench: Bench, reads: Sequence[Site], edits: Sequence[Edit]) -> float:
         return float("inf")
 
 
+def sample(bench: Bench, sites: Sequence[Site]) -> list[Site]:
+    """The sites of the first, the middle and the last of the layers that are built alike."""
+    alike: dict[Any, list[Site]] = {}
+    for site in sites:
+        layer = bench.model.anatomy.layer(site)
+        alike.setdefault((site.kind, site.stack, _build(layer)), []).append(site)
+    return [s for some in alike.values() for s in dict.fromkeys((some[0], some[len(some) // 2], some[-1]))]
+
+
+def _build(layer: Layer) -> Any:
+    """How a layer is built: equal for layers that differ in their weights only."""
+    places = [
+        (kind, place.side, place.path.removeprefix(layer.path), place.index, place.scale, place.flat, place.fleeting)
+        for kind, place in layer.places.items()
+    ]
+    return (type(layer.module), tuple(places), tuple(layer.refused), layer.n_heads, layer.n_kv_heads)
+
+
 def effects(bench: Bench) -> tuple[Finding, Finding]:
     """Writing another value shows in the output; and while it is written, the parts of the stream still add up."""
     silent: dict[Site, str] = {}
@@ -231,7 +256,10 @@ def effects(bench: Bench) -> tuple[Finding, Finding]:
     for kind in KINDS:
         for stack in ("", "encoder", "cross"):
             sites = [site for site in bench.sites if site.kind == kind and site.stack == stack]
-            for site, (change, gaps) in _effects_of(bench, sites).items():
+            found = _effects_of(bench, sample(bench, sites))
+            if any(not _NOISE < change < math.inf for change, _ in found.values()):
+                found |= _effects_of(bench, [site for site in sites if site not in found])
+            for site, (change, gaps) in found.items():
                 tried, least, most = tried + 1, min(least, change), max([most, *gaps.values()])
                 if not math.isfinite(change):
                     silent[site] = "writing another value there is an error in this network's code"
@@ -266,14 +294,15 @@ def _effects_of(bench: Bench, sites: Sequence[Site]) -> dict[Site, tuple[float, 
         return {}
     rows, stack = len(sites), "" if sites[0].stack == "cross" else sites[0].stack
     edits = [apply(site, noise_in_row(row)) for row, site in enumerate(sites)]
-    stream = [site for site in bench.sites if site.kind in STREAM and site.stack == stack]
+    layers = {site.layer for site in sites}
+    stream = [s for s in bench.sites if s.kind in STREAM and s.stack == stack and s.layer in layers]
     try:
         output, values = bench.run(stream, edits, rows)
     except Exception:  # noqa: BLE001 - whatever a network raises under a tap is the law's finding
         if rows == 1:
             return {sites[0]: (math.inf, {})}
         return _effects_of(bench, sites[: rows // 2]) | _effects_of(bench, sites[rows // 2 :])
-    base, found = bench.output(rows), {}
+    base, found = bench.untouched(rows), {}
     for row, site in enumerate(sites):
         own = {s: value[row : row + 1] for s, value in values.items()}
         change = difference(output.reshape(rows, -1)[row], base.reshape(rows, -1)[row])
@@ -287,8 +316,10 @@ def _sum_gaps(bench: Bench, values: dict[Site, Tensor], stack: str, written: Sit
     for name, layer in bench.layers:
         if name != stack or layer.index in bench.model.anatomy.stacks[name].cross:
             continue
+        if written is not None and written.layer != layer.index:
+            continue
         own = {s.kind: v.double() for s, v in values.items() if s.layer == layer.index}
-        kind = written.kind if written is not None and written.layer == layer.index else ""
+        kind = written.kind if written is not None else ""
         gap = _sum_gap(layer, own, kind)
         if gap is not None:
             gaps[Site("resid_post", layer.index, stack=name)] = gap
@@ -380,36 +411,36 @@ def output_projections(bench: Bench) -> Finding:
 
 
 def _plain_weight(layer: Layer) -> bool:
-    weight = getattr(layer.output_projection, "weight", None)
+    weight = _weight(layer)
     return isinstance(weight, Tensor) and weight.is_floating_point() and weight.dim() == 2
 
 
 def _projection_gap(bench: Bench, sites: Sequence[Site]) -> float:
-    """All the sites at once: one head of each, and of every layer that shares its matrix."""
-    anatomy = bench.model.anatomy
-    modules: dict[nn.Module, int] = {}
+    """All the sites at once: one head of each, and of every layer whose matrix is the same tensor."""
+    weights = {id(_weight(bench.model.anatomy.layer(site))) for site in sites}
+    heads: dict[int, tuple[Layer, int]] = {}
     edits = []
     for name, layer in bench.layers:
-        site = Site("z", layer.index, stack=name)
-        if site not in sites and layer.output_projection not in {anatomy.layer(s).output_projection for s in sites}:
-            continue
-        if "z" not in layer.places or layer.output_projection is None:
-            continue
-        head = modules.setdefault(layer.output_projection, layer.index % layer.n_heads)
-        edits.append(Edit(Site("z", layer.index, head, stack=name), "zero"))
+        key = id(_weight(layer))
+        if "z" in layer.places and _weight(layer) is not None and key in weights:
+            _, head = heads.setdefault(key, (layer, layer.index % layer.n_heads))
+            edits.append(Edit(Site("z", layer.index, head, stack=name), "zero"))
     zeroed = bench.run((), edits)[0]
     with contextlib.ExitStack() as stack:
-        for module, head in modules.items():
-            stack.enter_context(
-                _without_head(module, head, next(la for _, la in bench.layers if la.output_projection is module))
-            )
+        for layer, head in heads.values():
+            stack.enter_context(_without_head(layer, head))
         cut = bench.output()
     return difference(zeroed, cut)
 
 
+def _weight(layer: Layer) -> Any:
+    return getattr(layer.output_projection, "weight", None)
+
+
 @contextlib.contextmanager
-def _without_head(module: nn.Module, head: int, layer: Layer) -> Iterator[None]:
-    weight: Any = module.weight
+def _without_head(layer: Layer, head: int) -> Iterator[None]:
+    weight, module = _weight(layer), layer.output_projection
+    assert module is not None
     before = weight.detach().clone()
     try:
         with torch.no_grad():
@@ -472,14 +503,14 @@ def left_behind(bench: Bench) -> Finding:
     sites = bench.sites
 
     def fail(value: Tensor) -> Tensor:
-        raise _Deliberate
+        raise _DeliberateError
 
     broken = ""
     if sites:
         try:
             bench.run(sites, [apply(sites[len(sites) // 2], fail)])
             broken = "an error in a tap did not reach the caller"
-        except _Deliberate:
+        except _DeliberateError:
             pass
     if not taps.idle():
         broken = "taps on attention or experts are still in place"
@@ -489,7 +520,7 @@ def left_behind(bench: Bench) -> Finding:
     return Finding("left_behind", gap, 0.0, 1, broken=broken or ("the output has changed" if gap else ""))
 
 
-class _Deliberate(Exception):
+class _DeliberateError(Exception):
     """The error that `left_behind` makes."""
 
 

@@ -123,7 +123,9 @@ def fill(layer: Layer, trace: Trace, tolerance: float, anatomy: Anatomy) -> Laye
     _validate(layer, trace, anatomy)
     for kind in _all_kinds():
         if kind not in layer.places:
-            layer.refused.setdefault(kind, _missing(kind, layer, attention_step, mlp_step, steps))
+            reason = _missing(kind, layer, attention_step, mlp_step, steps)
+            shared = "it is part of a module that several layers share" if trace.shares else ""
+            layer.refused.setdefault(kind, shared or reason)
     return cross
 
 

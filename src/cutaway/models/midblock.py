@@ -29,6 +29,8 @@ def attention_module(layer: Layer) -> nn.Module | None:
     place = layer.places.get("attn_out")
     if place is None or layer.parallel or layer.core is None or layer.output_projection is None:
         return None
+    if any(weight.device.type == "meta" for weight in layer.output_projection.parameters()):
+        return None  # the weights are fetched for each use: only their module has them
     inside = list(place.module.modules())
     return place.module if layer.core in inside and layer.output_projection in inside else None
 

@@ -87,6 +87,7 @@ class Trace:
     out: Tensor | None = None
     out_index: int | None = None
     runs: int = 0
+    shares: bool = False
     length: int = 0
 
     @property
@@ -143,8 +144,12 @@ def watch(
     """
     traces = [Trace(i, path, module, length=length) for i, (path, module) in enumerate(layers)]
     watched, owner = {}, {}
+    number = Counter(module for trace in traces for module in trace.module.modules())
     for trace in traces:
         for name, module in trace.module.named_modules():
+            if number[module] > 1:
+                trace.shares = True  # a module of several layers is no address of a value of one
+                continue
             watched[f"{trace.path}.{name}" if name else trace.path] = module
             owner[module] = trace
     clock = iter(range(10**9))

@@ -339,10 +339,6 @@ def _differentiable(value: Tensor) -> Tensor | None:
     return None if value.requires_grad else value.detach().requires_grad_(True)
 
 
-def _tracked(value: Tensor) -> Tensor | None:
-    return None if value.requires_grad else value.detach().requires_grad_(True)
-
-
 def _stop(value: Tensor) -> None:
     raise taps.Stop
 

@@ -8,6 +8,7 @@ one, not a rounded one; where experts are picked by rank, the two differ at a ch
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +18,7 @@ from cutaway.core.edit import Edit, apply
 from cutaway.core.site import KINDS, Site
 from cutaway.models import taps
 from cutaway.models.forward import accepts, model_inputs
-from cutaway.models.laws import Bench, Finding, difference, main_output, noise_in_row
+from cutaway.models.laws import Bench, Finding, difference, main_output, noise_in_row, sample
 from cutaway.models.program import Program
 
 if TYPE_CHECKING:
@@ -128,14 +129,16 @@ def site_gradients(bench: Bench) -> Finding:
         return Finding("site_gradients", skipped=str(problem) if sites else "no layer serves a site")
     weights = torch.randn(bench.base.shape, generator=torch.Generator().manual_seed(7)).to(bench.base)
     worst, faults = 0.0, {}
-    grads = _gradients(bench, sites, weights)
+    sites = sample(bench, sites)
+    grads, values = _gradients(bench, sites, weights), bench.run(sites)[1]
+    slopes = _Slopes(bench, weights, grads, values)
     for kind in KINDS:
         for stack in ("", "encoder", "cross"):
             some = [site for site in sites if site.kind == kind and site.stack == stack]
-            misses = _misses(bench, some, grads, weights, 0)
+            misses = _misses(slopes, some, 0)
             for seed in range(1, 4):  # an expert that changes its rank is no fault of the gradient: another direction
                 again = [site for site, gap in misses.items() if gap > 0.5]
-                misses |= {s: min(misses[s], g) for s, g in _misses(bench, again, grads, weights, seed).items()}
+                misses |= {s: min(misses[s], g) for s, g in _misses(slopes, again, seed).items()}
             for site, gap in misses.items():
                 worst = max(worst, gap)
                 if gap > 0.5:
@@ -179,26 +182,44 @@ def _gradients(bench: Bench, sites: Sequence[Site], weights: Tensor) -> dict[Sit
     return {site: program.at_leaf(site, torch.zeros_like(leaf) if grad is None else grad) for site, leaf, grad in pairs}
 
 
-def _misses(bench: Bench, sites: Sequence[Site], grads: dict[Site, Tensor], weights: Tensor) -> dict[Site, float]:
+@dataclass(frozen=True)
+class _Slopes:
+    """The gradients of a weighted sum of the output, and the values at which they hold."""
+
+    bench: Bench
+    weights: Tensor
+    grads: dict[Site, Tensor]
+    values: dict[Site, Tensor]
+
+    def measured(self, sites: Sequence[Site], seeds: Sequence[int]) -> Tensor:
+        """How far the sum really moves when row i adds noise to site i [site]."""
+        rows = len(sites)
+        ends = []
+        for size in (STEP, -STEP):
+            edits = [apply(s, noise_in_row(row, size, seed=seeds[row])) for row, s in enumerate(sites)]
+            output = self.bench.run((), edits, rows)[0].reshape(rows, -1).double()
+            ends.append((output * self.weights.reshape(1, -1).double()).sum(-1))
+        return (ends[0] - ends[1]) / 2
+
+    def predicted(self, site: Site, seed: int) -> float:
+        """How far the gradient says that the sum moves with the same noise."""
+        value = self.values[site]
+        change = noise_in_row(0, STEP, seed=seed)(value) - value
+        return float((self.grads[site].double() * change.double()).sum())
+
+
+def _misses(slopes: _Slopes, sites: Sequence[Site], seed: int) -> dict[Site, float]:
     """By what share of the larger one the gradient's prediction and the measured change differ."""
     if not sites:
         return {}
-    rows, seeds = len(sites), [1000 * seed + row for row in range(len(sites))]
-    ends: list[Tensor] = []
-    for sign in (STEP, -STEP):
-        edits = [apply(site, noise_in_row(row, sign, seed=seeds[row])) for row, site in enumerate(sites)]
-        output = bench.run((), edits, rows)[0].reshape(rows, -1).double()
-        ends.append((output * weights.reshape(1, -1).double()).sum(-1))
-    measured = (ends[0] - ends[1]) / 2
-    _, values = bench.run(sites)
-    noise = 1e-5 * float(bench.base.double().norm())
+    seeds = [1000 * seed + row for row in range(len(sites))]
+    measured = slopes.measured(sites, seeds).tolist()
+    noise = 1e-5 * float(slopes.bench.base.double().norm())
     misses = {}
-    for row, site in enumerate(sites):
-        if site not in grads:
+    for site, seed_of_row, moved in zip(sites, seeds, measured, strict=True):
+        if site not in slopes.grads:
             misses[site] = float("inf")
             continue
-        change = noise_in_row(0, STEP, seed=seeds[row])(values[site]) - values[site]
-        predicted = float((grads[site].double() * change.double()).sum())
-        size = max(abs(predicted), abs(float(measured[row])), noise)
-        misses[site] = abs(predicted - float(measured[row])) / size
+        predicted = slopes.predicted(site, seed_of_row)
+        misses[site] = abs(predicted - moved) / max(abs(predicted), abs(moved), noise)
     return misses

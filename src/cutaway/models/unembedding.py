@@ -111,9 +111,15 @@ class Unembedding:
         bias = getattr(anatomy.unembed, "bias", None)
         for multiplier, softcap in _candidates(anatomy.text_config):
             found = Unembedding(norm, weight, bias, multiplier, softcap, True, model)
-            if _close(found._after(functional.linear(final, weight, bias)), logits):
+            raw = anatomy.unembed(final) if found.is_elsewhere else functional.linear(final, weight, bias)
+            if _close(found._after(raw), logits):
                 return found
         return Unembedding(norm, weight, bias, 1.0, None, False, model)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """True when the weights are fetched for each use (by accelerate): only their module has them."""
+        return self.weight.device.type == "meta"
 
     def logits(self, resid: Tensor, tokens: Sequence[int] | Tensor | None = None) -> Tensor:
         """Logits [..., vocab or len(tokens)] of residual stream values [..., d_model]."""
@@ -128,6 +134,9 @@ class Unembedding:
                 f"The unembedding of {type(self.model.hf).__name__} is more than a matrix, a scale and a soft-cap.",
                 "Its logits can only be had from a whole run.",
             )
+        if self.is_elsewhere:
+            whole = self._after(self.model.anatomy.unembed(final))
+            return whole if tokens is None else whole[..., torch.as_tensor(tokens, device=whole.device)]
         if tokens is None:
             # The module itself: quantised or sharded weights stay what they are.
             return self._after(self.model.anatomy.unembed(final.to(self.weight.device)))

@@ -89,8 +89,8 @@ def occlusion(
 def words_of(texts: Sequence[str]) -> list[int]:
     """For each token of a text, the number of the word that it belongs to.
 
-    A word begins where a token begins with a space, follows one that ends in a space, or changes between letters or
-    digits and other characters.
+    A token goes on with the word of the one before where letters or digits meet; a space on its own belongs to the
+    word after it.
 
     >>> words_of(["The", " cat", "fish", ",", " she"])
     [0, 1, 1, 2, 3]
@@ -98,7 +98,7 @@ def words_of(texts: Sequence[str]) -> list[int]:
     numbers: list[int] = []
     for place, text in enumerate(texts):
         before = texts[place - 1] if place else ""
-        joins = bool(before and text) and before[-1].isalnum() and text[0].isalnum()
+        joins = before == " " or (before[-1:].isalnum() and text[:1].isalnum())
         numbers.append(numbers[-1] + (not joins) if numbers else 0)
     return numbers
 

@@ -8,6 +8,9 @@ on its own: a piece that is settled for one score costs nothing more for it.
 
 The adaptive rule ends when for each score both the whole error and the root of the sum of squares of the pieces'
 errors are within the tolerance: errors of opposite sign that cancel by chance do not end it.
+At the start of a path that begins at zero embeddings a norm can make the slope infinite. The first piece may therefore
+do without its first node (the midpoint rule), where that misses less.
+
 Limits: a bump between two nodes at which nothing is seen stays unseen, as with any rule.
 """
 
@@ -91,7 +94,7 @@ def integrate(evaluate: Evaluate, *, tolerances: Sequence[float] | Floats, max_n
             break
         pieces = finer
         path.look(pieces)
-    values = np.stack([sum(path.simpson(score, piece) for piece in pieces[score]) for score in range(scores)])
+    values = np.stack([sum(path.sum(score, piece) for piece in pieces[score]) for score in range(scores)])
     change = path.values[1.0] - path.values[0.0]
     return Integral(values, change, len(path.values), sum(map(len, path.slopes.values())), not open_scores)
 
@@ -118,14 +121,20 @@ class _Path:
     def would_have(self, pieces: Sequence[Sequence[Piece]]) -> int:
         return len(set(self.values) | set(_needed(pieces)))
 
-    def simpson(self, score: int, piece: Piece) -> Floats:
+    def sum(self, score: int, piece: Piece) -> Floats:
+        """The integral over a piece: Simpson's rule, or the midpoint's where the path begins too steeply for it."""
         first, middle, last = (self.slopes[node][score] for node in _nodes(piece))
-        total: Floats = (first + 4 * middle + last) * (piece[1] - piece[0]) / 6
-        return total
+        width, change = piece[1] - piece[0], self.change(score, piece)
+        simpson: Floats = (first + 4 * middle + last) * width / 6
+        midpoint: Floats = middle * width
+        steep = piece[0] == 0 and not abs(simpson.sum() - change) <= abs(midpoint.sum() - change)
+        return midpoint if steep else simpson
+
+    def change(self, score: int, piece: Piece) -> float:
+        return float(self.values[piece[1]][score] - self.values[piece[0]][score])
 
     def error(self, score: int, piece: Piece) -> float:
-        change = self.values[piece[1]][score] - self.values[piece[0]][score]
-        return float(self.simpson(score, piece).sum() - change)
+        return float(self.sum(score, piece).sum() - self.change(score, piece))
 
 
 def _nodes(piece: Piece) -> tuple[float, float, float]:

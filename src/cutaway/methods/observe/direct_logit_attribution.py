@@ -33,16 +33,15 @@ from cutaway.core.result import Check, Result
 from cutaway.core.run import Run
 from cutaway.core.site import Site
 from cutaway.core.task import EncodedTask, Task
+from cutaway.methods.contributions import ROUNDING, end_sites, written_by_layer
 from cutaway.methods.control import compared, interval, sets_like
 from cutaway.methods.scoring import UNITS, with_answers, words
 from cutaway.methods.sets import Write, mean_writes, scores
-from cutaway.models.anatomy import Layer
 from cutaway.models.metric import metric_of
 from cutaway.models.model import Model
 from cutaway.models.unembedding import FrozenNorm, Unembedding
 
 END = "@-1"
-ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
 @method(
@@ -76,11 +75,12 @@ def direct_logit_attribution(
             "direct attribution needs a linear way from the stream to the logits.",
             "Use `ablate` instead.",
         )
-    run = model.run(encoded, read=_reads(model), logits="last")
+    run = model.run(encoded, read=end_sites(model), logits="last")
     direction = _Direction.of(encoded, ends, against)
     parts, notes = _parts(model, run, ends, direction)
     data = _dataset(model, encoded, parts, top)
     gaps = _gaps(run, ends, direction, parts)
+    _refuse_gap(model, gaps)
     data["logit"] = ("prompt", gaps.logit)
     check = _check(model, encoded, run.last_logits, data, top, ablation, controls, seed)
     return Result(
@@ -174,15 +174,6 @@ class _Part:
     value: NDArray[np.float64]
 
 
-def _reads(model: Model) -> list[str]:
-    """Sites at the last token, of each layer those that it has."""
-    reads = ["embed" + END, "resid_pre[0]" + END, "resid_post[*]" + END]
-    for layer in model.anatomy.stacks[""].layers:
-        kinds = ("z", "attn_out", "attn_contrib", "mlp_contrib")
-        reads += [f"{kind}[{layer.index}]{END}" for kind in kinds if kind in layer.places]
-    return reads
-
-
 @torch.no_grad()
 def _parts(model: Model, run: Run, ends: Unembedding, direction: _Direction) -> tuple[list[_Part], tuple[str, ...]]:
     wide, device = direction.vector.dtype, direction.vector.device
@@ -199,105 +190,28 @@ def _parts(model: Model, run: Run, ends: Unembedding, direction: _Direction) -> 
     parts = [_Part("embedding", "embed", -1, -1, value(embedded))]
     if not torch.equal(embedded, entered):
         parts.append(_Part("position and scale of the embedding", "position", -1, -1, value(entered - embedded)))
-    notes: list[str] = []
+    notes: dict[str, list[int]] = {}
     before = entered
     for layer in model.anatomy.stacks[""].layers:
         after = run[Site("resid_post", layer.index, position=-1)].to(wide)
-        terms, said = _layer_terms(model, layer, run, before, after)
-        parts += [_Part(t.name, t.kind, layer.index, t.head, value(t.written)) for t in terms]
-        notes += said
+        terms, said = written_by_layer(model, layer, run, before, after)
+        parts += [_Part(t.name, t.kind, layer.index, t.head, value(t.vector)) for t in terms]
+        for reason in said:
+            notes.setdefault(reason, []).append(layer.index)
         before = after
     bias = (norm.bias.to(device) * direction.vector).sum(dim=-1).double().cpu().numpy()
     if norm.bias.any():
         parts.append(_Part("bias of the final norm", "norm_bias", -1, -1, bias))
     if ends.bias is not None:
         parts.append(_Part("bias of the unembedding", "bias", -1, -1, direction.offset.double().cpu().numpy()))
+    said = [f"In layers {_listed(layers)} {reason}." for reason, layers in notes.items()]
     if ends.softcap is not None:
-        notes.append(f"The logits are soft-capped at ±{ends.softcap:g} afterwards: parts sum to the logit before that.")
-    return parts, tuple(dict.fromkeys(notes))
+        said.append(f"The logits are soft-capped at ±{ends.softcap:g} afterwards: parts sum to the logit before that.")
+    return parts, tuple(said)
 
 
-@dataclass(frozen=True)
-class _Term:
-    name: str
-    kind: str
-    head: int
-    written: Tensor
-
-
-def _layer_terms(model: Model, layer: Layer, run: Run, before: Tensor, after: Tensor) -> tuple[list[_Term], list[str]]:
-    """What a layer wrote into the stream [prompt, d_model], in parts; whatever they do not explain is the rest."""
-    number, terms, notes = layer.index, [], []
-    tolerance = ROUNDING.get(model.dtype, 5e-2)
-    left = after - before
-    if "attn_contrib" in layer.places:
-        written = run[Site("attn_contrib", number, position=-1)].to(left)
-        heads = _heads(model, layer, run, written, tolerance)
-        if heads is None:
-            heads = [_Term(f"attention {number}", "attention", -1, written)]
-            notes.append(f"Attention of layer {number} is one part: its heads do not sum to what it writes.")
-        terms += heads
-        left = left - written
-    if "mlp_contrib" in layer.places:
-        written = run[Site("mlp_contrib", number, position=-1)].to(left)
-        terms.append(_Term(f"mlp {number}", "mlp", -1, written))
-        left = left - written
-    if not terms:
-        terms.append(_Term(f"layer {number}", "layer", -1, left))
-        notes.append(f"Layer {number} is one part: {layer.refused.get('attn_contrib', 'its branches are not known')}.")
-    elif float(left.norm()) > 10 * tolerance * float(after.norm()):
-        terms.append(_Term(f"rest of layer {number}", "rest", -1, left))
-        notes.append(f"Layer {number} writes more than its attention and MLP: the rest is a part of its own.")
-    return terms, notes
-
-
-def _heads(model: Model, layer: Layer, run: Run, written: Tensor, tolerance: float) -> list[_Term] | None:
-    """Each head's part of what attention writes, and the bias; None where they do not sum to it."""
-    if layer.output_projection is None or not {"z", "attn_out"} <= set(layer.places):
-        return None
-    z = run[Site("z", layer.index, position=-1)].to(written)
-    matrix = model.W_O(layer.index).to(written)
-    if z.dim() != 3 or z.shape[1:] != matrix.shape[:2]:
-        return None
-    each = torch.einsum("phd,hdm->phm", z, matrix)
-    bias = model.attention_bias(layer.index)
-    constant = torch.zeros_like(each[:, 0]) if bias is None else bias.to(written).expand_as(each[:, 0])
-    out = run[Site("attn_out", layer.index, position=-1)]
-    if not _near(each.sum(dim=1) + constant, out.to(written), tolerance):
-        return None
-    through = _post_norm(model, layer, out, written, tolerance)
-    if through is None:
-        return None
-    scale, norm = through
-    if norm is not None:
-        each = norm.linear(each, scale[:, None])
-        constant = norm.linear(constant, scale) + norm.bias * layer.places["attn_contrib"].scale
-    else:
-        each, constant = each * scale[:, None], constant * scale
-    number = layer.index
-    terms = [_Term(f"head {number}.{head}", "head", head, each[:, head]) for head in range(each.shape[1])]
-    if bool(constant.any()):
-        terms.append(_Term(f"attention bias {number}", "attention_bias", -1, constant))
-    return terms
-
-
-def _post_norm(
-    model: Model, layer: Layer, out: Tensor, written: Tensor, tolerance: float
-) -> tuple[Tensor, FrozenNorm | None] | None:
-    """The linear map from what attention returns to what is added: a multiplier, or a norm with frozen statistics."""
-    place = layer.places["attn_contrib"]
-    factor = torch.full_like(written[:, :1], place.scale)
-    if _near(out.to(written) * factor, written, tolerance):
-        return factor, None
-    found = FrozenNorm.of(place.module, model.anatomy.d_model, out.device, out.dtype)
-    scale = found.scale(out).to(written) * factor
-    norm = FrozenNorm(found.gain.to(written), found.bias.to(written), found.centres, found.module)
-    whole = norm.linear(out.to(written), scale) + norm.bias * place.scale
-    return (scale, norm) if _near(whole, written, tolerance) else None
-
-
-def _near(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
-    return bool((ours - theirs).norm() <= 10 * tolerance * theirs.norm() + 1e-12)
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:8])) + (f", … ({len(numbers)} in all)" if len(numbers) > 8 else "")
 
 
 @dataclass(frozen=True)
@@ -318,6 +232,17 @@ def _gaps(run: Run, ends: Unembedding, direction: _Direction, parts: Sequence[_P
     total = np.sum([part.value for part in parts], axis=0)
     size = np.sum([np.abs(part.value) for part in parts], axis=0) + 1e-12
     return _Gaps(logit, total, total - logit, size)
+
+
+def _refuse_gap(model: Model, gaps: _Gaps) -> None:
+    """Parts that do not sum to the logit are not shown."""
+    relative = float((np.abs(gaps.gap) / gaps.size).max())
+    if not relative <= 10 * ROUNDING.get(model.dtype, 5e-2):
+        raise MethodError(
+            f"the parts of {model.name!r} sum to {gaps.total[0]:.6g} and not to its logit {gaps.logit[0]:.6g};",
+            "between its last layer and its logits is more than a norm, a matrix, a scale and a soft-cap.",
+            "Use `ablate` instead.",
+        )
 
 
 # --- the result --------------------------------------------------------------------------------------------------

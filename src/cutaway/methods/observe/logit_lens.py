@@ -27,7 +27,7 @@ from torch import Tensor
 
 from cutaway.core import view as views
 from cutaway.core.edit import replace
-from cutaway.core.errors import SiteError
+from cutaway.core.errors import MethodError, SiteError
 from cutaway.core.method import method
 from cutaway.core.progress import track
 from cutaway.core.result import Check, Result
@@ -39,7 +39,12 @@ from cutaway.methods.labels import token_table
 from cutaway.models.model import Model
 
 TOKENS_AT_ONCE = 4096  # of a batch of prompts whose streams are held
+TRIED = 16  # tokens on which the lens of the last layer is held against the model
 LOGITS_AT_ONCE = 2**22  # rows x vocabulary of one piece: 16 MiB in single precision
+NOTHING_CLAIMED = (
+    "Nothing is claimed about where the prediction is decided: that takes the last token, read up to the last layer, "
+    "of a prompt whose words can be put in another order."
+)
 PER_CELL = ("answer_log_probability", "answer_rank", "entropy", "kl_from_final")
 
 
@@ -65,6 +70,7 @@ def logit_lens(
     encoded = task.encode(model.tokenizer)
     streams = _streams(model, sites)
     where = _positions(streams[0], encoded)
+    _refuse_other_ends(model, encoded)
     lens = _lens(model, encoded, streams, where, min(top, model.anatomy.vocab_size))
     data = _dataset(model, encoded, streams, where, lens)
     decided = data["decision_layer"].values
@@ -106,6 +112,21 @@ def _streams(model: Model, sites: str) -> list[Site]:
     if found[0].unit is not None or found[0].layer is None:
         raise SiteError(f"the lens cannot read {sites!r};", "it reads whole vectors of layers.", "Write resid_post[*].")
     return sorted(found, key=lambda site: site.layer if isinstance(site.layer, int) else 0)
+
+
+def _refuse_other_ends(model: Model, encoded: EncodedTask) -> None:
+    """The lens of the last layer must be the model; where more stands between, no layer can be read."""
+    last = Site("resid_post", model.anatomy.n_layers - 1, position=-1)
+    run = model.run([encoded.ids[0][:TRIED]], read=(last,), logits="last")
+    with torch.no_grad():
+        ours, theirs = model.unembed(run[last]).float(), run.last_logits.float()
+    tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2
+    if not float((ours - theirs).norm()) <= tolerance * float(theirs.norm()):
+        raise MethodError(
+            f"the lens of the last layer of {model.name!r} is not what the model says;",
+            "between its last layer and its logits is more than the final norm and the unembedding.",
+            "Use `ablate` or `patching` to see where the answer is decided.",
+        )
 
 
 def _positions(site: Site, encoded: EncodedTask) -> list[list[int]]:
@@ -309,10 +330,12 @@ def _checks(
 ) -> tuple[tuple[Check, ...], tuple[str, ...]]:
     """Does the stream at the last token carry the prediction from the deciding layer on?"""
     able = [
-        p for p, ids in enumerate(encoded.ids) if decided[p] >= 0 and where[p][-1:] == [len(ids) - 1] and len(ids) > 1
+        prompt
+        for prompt, ids in enumerate(encoded.ids)
+        if decided[prompt] >= 0 and where[prompt][-1:] == [len(ids) - 1] and len(set(ids[1:-1])) > 1
     ]
     if not able:
-        return (), ("Nothing is claimed about where the prediction is decided: the last token is not read to the end.",)
+        return (), (NOTHING_CLAIMED,)
     chosen = [able[i] for i in np.unique(np.linspace(0, len(able) - 1, tested).round().astype(int))]
     generator = torch.Generator().manual_seed(seed)
     moved, other = [], []

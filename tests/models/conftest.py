@@ -62,16 +62,22 @@ def plain() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def double_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eager attention in double precision throughout: transformers' own runs its softmax in single precision."""
-    softmax = torch.nn.functional.softmax
+def double_throughout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Double precision to the end: transformers' own norms and softmax go down to single precision and back."""
+    softmax, to, as_float = torch.nn.functional.softmax, torch.Tensor.to, torch.Tensor.float
 
-    def precise(value: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+    def precise_softmax(value: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
         if value.dtype == torch.float64 and options.get("dtype") == torch.float32:
             options["dtype"] = torch.float64
         return softmax(value, *args, **options)
 
-    monkeypatch.setattr(torch.nn.functional, "softmax", precise)
+    def precise_to(value: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        down = value.dtype == torch.float64 and args[:1] == (torch.float32,)
+        return value if down else to(value, *args, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "softmax", precise_softmax)
+    monkeypatch.setattr(torch.Tensor, "to", precise_to)
+    monkeypatch.setattr(torch.Tensor, "float", lambda t: t if t.dtype == torch.float64 else as_float(t))
 
 
 @pytest.fixture(autouse=True)

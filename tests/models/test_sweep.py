@@ -21,7 +21,7 @@ from cutaway.models.sweep import Sweep, tier_of
 
 Open = Callable[..., Model]
 FAMILIES = ("llama", "gpt2", "gemma2", "gpt_neox")
-pytestmark = pytest.mark.usefixtures("double_softmax")
+pytestmark = pytest.mark.usefixtures("double_throughout")
 EXACT: dict[str, float] = {"rtol": 0.0, "atol": 1e-10}
 KINDS_OF_LAYERS = [kind for kind, (part, _) in KINDS.items() if part not in ("ends", "experts")]
 

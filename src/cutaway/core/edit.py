@@ -147,4 +147,4 @@ def _tensor(value: Any, name: str) -> Tensor:
         raise PlanError(
             f"{name} got {type(value).__name__}.", "It takes a torch tensor,", "as in torch.tensor([...])."
         )
-    return value  # type: ignore[no-any-return]
+    return value

@@ -283,7 +283,7 @@ def _validate(site: Site) -> None:
 
 
 def _expanded(site: Site, field: str, size: int) -> Sequence[Site]:
-    value = getattr(site, field)
+    value: Any = getattr(site, field)
     if value is None or isinstance(value, str):
         return [site]
     if isinstance(value, Span):

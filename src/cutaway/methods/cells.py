@@ -6,7 +6,7 @@ map of its own, with a dimension for everything that varies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -19,6 +19,18 @@ from cutaway.core.site import KINDS, Site, Span, parse_sites
 from cutaway.methods.labels import shared_labels, token_table
 from cutaway.models.model import Model
 from cutaway.models.sweep import Sweep
+
+NAMES = {
+    "z": "head",
+    "attn_out": "attention layer",
+    "attn_contrib": "attention layer",
+    "mlp_act": "neuron",
+    "mlp_out": "MLP",
+    "mlp_contrib": "MLP",
+    "resid_pre": "place of the stream",
+    "resid_mid": "place of the stream",
+    "resid_post": "place of the stream",
+}
 
 
 def cells_of(model: Model, sites: str, longest: int) -> list[Site]:
@@ -44,9 +56,7 @@ def cells_of(model: Model, sites: str, longest: int) -> list[Site]:
     return list(found)
 
 
-def grids(
-    model: Model, ids: Sequence[Sequence[int]], cells: Sequence[Site], values: NDArray[np.float64]
-) -> dict[str, xr.DataArray]:
+def grids(model: Model, ids: Sequence[Sequence[int]], cells: Sequence[Site], values: NDArray[np.float64]) -> xr.Dataset:
     """One map for each kind of site: `effect_z` (layer, head), `effect_resid_pre` (layer, position), ...
 
     Args:
@@ -55,36 +65,47 @@ def grids(
         cells: the sites.
         values: one number for each.
     """
-    found = {}
-    for kind in dict.fromkeys(site.kind for site in cells):
-        mine = [place for place, site in enumerate(cells) if site.kind == kind]
-        nothing = torch.zeros(1)
-        table = torch.tensor(values[mine])[None]
-        sweep = Sweep(tuple(cells[i] for i in mine), table, nothing, nothing, "", 0)
-        found[f"effect_{kind}"] = _labelled(sweep.grid().isel(prompt=0).squeeze(drop=True), model, ids)
-    return found
+    sorts: dict[tuple[object, ...], list[int]] = {}
+    for place, site in enumerate(cells):
+        sort = (site.kind, type(site.position), site.head is None, site.unit is None)
+        sorts.setdefault(sort, []).append(place)
+    maps: dict[str, xr.DataArray] = {}
+    for (kind, *_), mine in sorts.items():
+        name = f"effect_{kind}"
+        earlier = sum(known.startswith(name) for known in maps)
+        maps[f"{name}_{earlier + 1}" if earlier else name] = _grid([cells[i] for i in mine], values[mine])
+    return _labelled(xr.Dataset(maps), model, ids)
 
 
-def _labelled(grid: xr.DataArray, model: Model, ids: Sequence[Sequence[int]]) -> xr.DataArray:
-    if "position" not in grid.dims or grid["position"].dtype.kind not in "iu":
-        return grid
+def _grid(cells: Sequence[Site], values: NDArray[np.float64]) -> xr.DataArray:
+    """What varies among cells of one sort, as dimensions."""
+    nothing = torch.zeros(1)
+    sweep = Sweep(tuple(cells), torch.tensor(values)[None], nothing, nothing, "", 0)
+    grid = sweep.grid().isel(prompt=0).squeeze(drop=True)
+    named = "position" in grid.dims and isinstance(cells[0].position, str)
+    return grid.rename(position="named_position") if named else grid
+
+
+def _labelled(data: xr.Dataset, model: Model, ids: Sequence[Sequence[int]]) -> xr.Dataset:
+    """With the token at each position, where all prompts have the same."""
+    if "position" not in data.dims:
+        return data
     table = token_table(model, ids)
-    places = [int(p) if -table.shape[1] <= p < table.shape[1] else 0 for p in grid["position"].values]
-    names = shared_labels(table, places) if min(places) >= 0 else [str(p) for p in places]
-    return grid.assign_coords(position_label=("position", names))
+    places = [int(place) for place in data["position"].values]
+    names = [shared_labels(table, [p])[0] if 0 <= p < table.shape[1] else str(p) for p in places]
+    return data.assign_coords(position_label=("position", names))
 
 
-def map_views(maps: Mapping[str, xr.DataArray], title: str) -> tuple[views.View, ...]:
-    """A heat map for each map of two dimensions, a curve for each of one."""
+def map_views(maps: xr.Dataset, title: str) -> tuple[views.View, ...]:
+    """A heat map for each map of two dimensions, bars for each of one."""
     found = []
-    for name, grid in maps.items():
-        kind = name.removeprefix("effect_")
-        labels = [
-            "position_label" if dim == "position" and "position_label" in grid.coords else dim for dim in grid.dims
-        ]
+    for name, grid in maps.data_vars.items():
+        kind = str(name).removeprefix("effect_")
+        part = f"{NAMES.get(kind, 'value')} ({kind})"
+        labels = ["position_label" if dim == "position" else str(dim) for dim in grid.dims]
         if grid.ndim == 2:
-            y, x = (str(label) for label in labels)
-            found.append(views.heatmap(value=name, x=x, y=y, title=f"{title} each {kind}", scale="diverging"))
-        elif grid.ndim == 1 and grid.size > 1:
-            found.append(views.bars(value=name, label=str(labels[0]), title=f"{title} each {kind}"))
+            y, x = labels
+            found.append(views.heatmap(value=str(name), x=x, y=y, title=f"{title} each {part}", scale="diverging"))
+        elif grid.ndim == 1:
+            found.append(views.bars(value=str(name), label=labels[0], title=f"{title} each {part}"))
     return tuple(found)

@@ -78,13 +78,13 @@ class Stack:
 
 
 class Anatomy:
-    """The parts of an opened network. Sizes and layers are known at once; sites after one short probe, when first asked.
+    """The parts of an opened network. Sizes and layers are known at once; sites after a short probe, when first asked.
 
     Args:
         hf: a transformers model.
     """
 
-    def __init__(self, hf: nn.Module) -> None:
+    def __init__(self, hf: Any) -> None:
         self.hf = hf
         self.config: Any = hf.config
         self.text_config: Any = (
@@ -95,7 +95,7 @@ class Anatomy:
         if isinstance(unembed, nn.ModuleList) or not isinstance(unembed, nn.Module):
             unembed = None  # a list has one matrix for each of several texts: none is the unembedding
         self.unembed: nn.Module | None = unembed
-        self.embed: nn.Module | None = _input_embeddings(hf)
+        self.embed: Any = _input_embeddings(hf)
         self._refused_ends: dict[str, str] = {}
         self._found = stacks.find(hf, self.is_encoder_decoder, lambda: _probe_inputs(self))
 
@@ -280,7 +280,7 @@ def _is_causal_class(hf: nn.Module) -> bool:
     return type(hf).__name__ in known and not is_encoder and not type(hf).__name__.endswith("MaskedLM")
 
 
-def _input_embeddings(hf: nn.Module) -> nn.Module | None:
+def _input_embeddings(hf: Any) -> nn.Module | None:
     try:
         module = hf.get_input_embeddings()
     except (NotImplementedError, AttributeError):

@@ -3,8 +3,8 @@
     report = check(model)
     report.passed, report.laws, report.sites
 
-A site that breaks a law is refused from then on, with the reason. The report also says how far this network lets changed
-runs share work (`tier`), and that a resumed run equals a whole one bit for bit.
+A site that breaks a law is refused from then on, with the reason. The report also says how far this network lets
+changed runs share work (`tier`). Limits: a law is tried on one short prompt; a pass is no proof for every input.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def input_device(hf: Any) -> torch.device:
     embedding = hf.get_input_embeddings()
     weight = getattr(embedding, "weight", None)
     if weight is not None and weight.device.type != "meta":
-        return weight.device  # type: ignore[no-any-return]
+        return weight.device
     # Weights that accelerate fetches for each use have no device of their own.
     hook = getattr(embedding, "_hf_hook", None)
     for one in getattr(hook, "hooks", [hook]):
@@ -214,7 +214,7 @@ def _logits(
         logits = program.visit(key, logits)
     if request.logits == "last" and not keep:
         logits = logits[list(range(len(lengths))), [length - 1 for length in lengths]][:, None]
-    return logits  # type: ignore[no-any-return]
+    return logits
 
 
 def _no_logits(hf: Any) -> None:

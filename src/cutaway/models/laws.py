@@ -214,7 +214,8 @@ def reads(bench: Bench) -> Finding:
 
 def write_back(bench: Bench) -> Finding:
     """Writing back what was read changes nothing, bit for bit."""
-    worst, faults = 0.0, {}
+    worst = 0.0
+    faults: dict[str, str] = {}
     for kind in KINDS:
         sites = [site for site in bench.sites if site.kind == kind]
         found = _tries(sites, lambda some: _gap(bench, (), [apply(s, torch.clone) for s in some])) if sites else {}
@@ -295,7 +296,8 @@ def _effects_of(bench: Bench, sites: Sequence[Site]) -> dict[Site, tuple[float, 
     rows, stack = len(sites), "" if sites[0].stack == "cross" else sites[0].stack
     edits = [apply(site, noise_in_row(row)) for row, site in enumerate(sites)]
     layers = {site.layer for site in sites}
-    stream = [s for s in bench.sites if s.kind in STREAM and s.stack == stack and s.layer in layers]
+    own = (stack, "cross") if stack == "" else (stack,)
+    stream = [s for s in bench.sites if s.kind in STREAM and s.stack in own and s.layer in layers]
     try:
         output, values = bench.run(stream, edits, rows)
     except Exception:  # noqa: BLE001 - whatever a network raises under a tap is the law's finding
@@ -304,9 +306,9 @@ def _effects_of(bench: Bench, sites: Sequence[Site]) -> dict[Site, tuple[float, 
         return _effects_of(bench, sites[: rows // 2]) | _effects_of(bench, sites[rows // 2 :])
     base, found = bench.untouched(rows), {}
     for row, site in enumerate(sites):
-        own = {s: value[row : row + 1] for s, value in values.items()}
+        in_row = {s: value[row : row + 1] for s, value in values.items()}
         change = difference(output.reshape(rows, -1)[row], base.reshape(rows, -1)[row])
-        found[site] = (change, _sum_gaps(bench, own, stack, site))
+        found[site] = (change, _sum_gaps(bench, in_row, stack, site))
     return found
 
 
@@ -314,16 +316,28 @@ def _sum_gaps(bench: Bench, values: dict[Site, Tensor], stack: str, written: Sit
     """For each layer of a stack whose parts are known, how far the stream is from their sum."""
     gaps = {}
     for name, layer in bench.layers:
-        if name != stack or layer.index in bench.model.anatomy.stacks[name].cross:
+        crossing = bench.model.anatomy.stacks[name].cross.get(layer.index) if name == stack else None
+        if name != stack or (crossing is not None and layer.post_norm):
             continue
         if written is not None and written.layer != layer.index:
             continue
-        own = {s.kind: v.double() for s, v in values.items() if s.layer == layer.index}
-        kind = written.kind if written is not None else ""
+        own = {s.kind: v.double() for s, v in values.items() if s.layer == layer.index and s.stack == name}
+        kind = written.kind if written is not None and written.stack != "cross" else ""
+        if crossing is not None and not _add_cross(values, layer, own):
+            continue
         gap = _sum_gap(layer, own, kind)
         if gap is not None:
             gaps[Site("resid_post", layer.index, stack=name)] = gap
     return gaps
+
+
+def _add_cross(values: dict[Site, Tensor], layer: Layer, own: dict[str, Tensor]) -> bool:
+    """Count what cross-attention adds with what attention adds; False where one of them is not known."""
+    added = values.get(Site("attn_contrib", layer.index, stack="cross"))
+    if added is None or "attn_contrib" not in own:
+        return False
+    own["attn_contrib"] = own["attn_contrib"] + added.double()
+    return True
 
 
 def noise_in_row(row: int, size: float = 1.0, *, seed: int | None = None) -> Callable[[Tensor], Tensor]:
@@ -369,7 +383,7 @@ def _normed(layer: Layer, kind: str, value: Tensor, normed: bool) -> Tensor:
         return value
     weight = next(norm.parameters(), None)
     with torch.no_grad():
-        return norm(value if weight is None else value.to(weight.dtype)).double()  # type: ignore[no-any-return]
+        return norm(value if weight is None else value.to(weight.dtype)).double()
 
 
 def _relative(ours: Tensor, theirs: Tensor) -> float:
@@ -381,7 +395,7 @@ def sums(bench: Bench) -> Finding:
     _, values = bench.run([site for site in bench.sites if site.kind in STREAM])
     gaps: dict[Site, float] = {}
     for stack in bench.model.anatomy.stacks:
-        gaps |= _sum_gaps(bench, {s: v for s, v in values.items() if s.stack == stack}, stack, None)
+        gaps |= _sum_gaps(bench, values, stack, None)
     faults: dict[Site, str] = {}
     for at, gap in gaps.items():
         if gap > bench.tolerance:

@@ -24,7 +24,8 @@ class Place:
 
     Attributes:
         module, path: the module whose input or output it is.
-        side: `in`, `out`, `attention` (the attention call), `softmax` or `linear` (inside the module), `experts`, `logits`.
+        side: `in`, `out`, `attention` (the attention call), `softmax` or `linear` (inside the module), `experts`,
+            `logits`.
         index: which element of a tuple output.
         scale: the site's value is `scale` times what the module gives.
         columns: which columns of the last dimension, where a projection is fused, as [head, d_head].
@@ -120,6 +121,12 @@ def fill(layer: Layer, trace: Trace, tolerance: float, anatomy: Anatomy) -> Laye
     _before_rotation(layer, trace, calls)
     if cross is not None:
         _branch(cross, "attn", cross_step, calls, trace, tolerance)
+        if cross_step is not None:
+            step = cross_step
+            cross.places["attn_contrib"] = Place(step.call.module, step.call.path, "out", step.index, step.scale)
+        _validate(cross, trace, anatomy)
+        cross.refused = {kind: why for kind, why in cross.refused.items() if kind not in cross.places}
+    _refuse_unwritable_middle(layer, cross)
     _validate(layer, trace, anatomy)
     for kind in _all_kinds():
         if kind not in layer.places:
@@ -127,6 +134,15 @@ def fill(layer: Layer, trace: Trace, tolerance: float, anatomy: Anatomy) -> Laye
             shared = "it is part of a module that several layers share" if trace.shares else ""
             layer.refused.setdefault(kind, shared or reason)
     return cross
+
+
+def _refuse_unwritable_middle(layer: Layer, cross: Layer | None) -> None:
+    """`resid_mid` is written through what is added before it: without that it is not served."""
+    place = layer.places.get("resid_mid")
+    added = [part for part in (layer, cross) if part is not None]
+    if place is not None and place.side == "in" and any("attn_contrib" not in part.places for part in added):
+        layer.places.pop("resid_mid")
+        layer.refused["resid_mid"] = "no one module gives what is added before it"
 
 
 def _validate(layer: Layer, trace: Trace, anatomy: Anatomy) -> None:
@@ -294,8 +310,8 @@ def _named_steps(layer: Layer, trace: Trace, steps: list[Step]) -> tuple[Step | 
     if times and steps[0].parallel and len(steps) == 2:
         inside = _child_of(layer, layer.attention)
         by_path = [s for s in steps if s.call.path.split(".")[0] == inside]
-        attention = by_path[0] if len(by_path) == 1 else min(steps, key=lambda s: abs(s.call.order - times[0]))
-        return attention, None, next(s for s in steps if s is not attention)
+        nearest = by_path[0] if len(by_path) == 1 else min(steps, key=lambda s: abs(s.call.order - times[0]))
+        return nearest, None, next(s for s in steps if s is not nearest)
     if times:
         after = [s for s in steps if s.call.order > times[0]]
         attention = after[0] if after else None

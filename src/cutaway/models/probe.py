@@ -202,8 +202,8 @@ def _watch_weights(hf: nn.Module, traces: list[Trace], inputs: dict[str, Any]) -
     for trace in traces:
         for module in {call.module: None for call in trace.attention}:
             attention[module] = taps.AttentionTap(_softmax_seen(trace, module))
-        if not trace.attention and (module := attention_module(trace)) is not None:
-            others.append(taps.softmax_inside(module, _softmax_seen(trace, module)))
+        if not trace.attention and (core := attention_module(trace)) is not None:
+            others.append(taps.softmax_inside(core, _softmax_seen(trace, core)))
         for call in trace.once:
             if widths := _linear_widths(call):
                 trace.linears[call.module] = []

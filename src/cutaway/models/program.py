@@ -47,6 +47,11 @@ class Clock:
     rows: Sequence[int] = ()
     cross_lengths: list[int] | None = None
 
+    @property
+    def n_rows(self) -> int:
+        """Rows of the batch; tokens of unknown rows are taken for one row."""
+        return len(self.lengths) or 1
+
     def at(self, site: Site) -> Clock:
         """The clock of the tokens that a site's positions count: in an encoder-decoder, one stack has other tokens."""
         if self.cross_lengths is None:
@@ -87,12 +92,13 @@ class Program:
     grad: Sequence[Site] = ()
     values: dict[Site, Tensor] = field(default_factory=dict)
     leaves: dict[Site, Tensor] = field(default_factory=dict)
-    streams: dict[int, Tensor] = field(default_factory=dict)
+    streams: dict[tuple[str, int], Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.by_key: dict[Key, tuple[list[Edit], list[Site], list[Site]]] = {}
-        for place, sites in enumerate((self.edits, self.reads, self.grad)):
-            for entry in sites:
+        asked: tuple[Sequence[Edit | Site], ...] = (self.edits, self.reads, self.grad)
+        for place, entries in enumerate(asked):
+            for entry in entries:
                 site = entry.site if isinstance(entry, Edit) else entry
                 assert not isinstance(site.layer, Span), "patterns are expanded before"
                 self.anatomy.place(site)  # refuses what this network does not have
@@ -125,7 +131,7 @@ class Program:
     def at_leaf(self, site: Site, tensor: Tensor) -> Tensor:
         """A site's part of its leaf, or of the leaf's gradient."""
         if tensor.dim() == 2:  # the stream of a module that has all tokens of the batch in one row
-            tensor = tensor.reshape(len(self.clock.lengths), -1, tensor.shape[-1])
+            tensor = tensor.reshape(self.clock.n_rows, -1, tensor.shape[-1])
         return self._part(site, tensor)
 
     def _edited(self, edits: list[Edit], value: Tensor) -> Tensor:
@@ -237,10 +243,10 @@ class Program:
 
         def visitor(raw: Tensor) -> Tensor | None:
             if raw.dim() == 2:  # all tokens of the batch in one row, as mixtures of experts have them
-                wide = raw.reshape(len(self.clock.lengths), -1, raw.shape[-1])
+                wide = raw.reshape(self.clock.n_rows, -1, raw.shape[-1])
                 new = visitor(wide)
                 return None if new is None else new.reshape(raw.shape)
-            value = place.get(raw, len(self.clock.lengths))
+            value = place.get(raw, self.clock.n_rows)
             new = self.visit(key, value)
             if grads:
                 return place.put(raw, new)
@@ -256,7 +262,7 @@ class Program:
 
         def visitor(raw: Tensor) -> Tensor | None:
             leaf = self._leaf(grads, raw) if grads else None
-            value = place.get(raw if leaf is None else leaf, len(self.clock.lengths))
+            value = place.get(raw if leaf is None else leaf, self.clock.n_rows)
             for site in reads:
                 self.values[site] = self._part(site, value).detach()
             return leaf
@@ -264,32 +270,33 @@ class Program:
         return visitor
 
     def _write_mid(self, key: Key, layer: Layer) -> list[taps.ModuleTap]:
-        """The stream between attention and MLP is written through what attention adds to it."""
-        contribution = layer.places.get("attn_contrib")
-        if contribution is None or self.anatomy.is_encoder_decoder:
-            raise SiteError(
-                f"'{Site('resid_mid', layer.index)}' cannot be written on {type(self.anatomy.hf).__name__}:",
-                "the stream between attention and MLP is not the sum of two parts there.",
-                f"Write 'attn_contrib[{layer.index}]' or 'resid_pre[{layer.index}]'.",
-            )
-        edits = self.by_key[key][0]
+        """The stream between attention and MLP is written through the last that is added to it before."""
+        edits, where = self.by_key[key][0], (key[0], layer.index)
+        crossing = self.anatomy.stacks[key[0]].cross.get(layer.index)
+        parts = [part.places["attn_contrib"] for part in (layer, crossing) if part is not None]
+        contribution = parts[-1]
 
         def keep(stream: Tensor) -> None:
-            self.streams[layer.index] = stream
+            self.streams[where] = stream
+
+        def add(raw: Tensor) -> None:
+            self.streams[where] = self.streams[where] + parts[0].get(raw, self.clock.n_rows)
 
         def write(raw: Tensor) -> Tensor | None:
-            mid = self.streams[layer.index] + contribution.get(raw, len(self.clock.lengths))
+            mid = self.streams[where] + contribution.get(raw, self.clock.n_rows)
             # Where nothing changed the difference is zero, and what attention adds stays the same bits.
             return raw + ((self._edited(edits, mid) - mid) / contribution.scale).reshape(raw.shape)
 
+        between = [taps.ModuleTap(part.module, "out", add, part.index) for part in parts[:-1]]
         return [
             taps.ModuleTap(layer.module, "in", keep),
+            *between,
             taps.ModuleTap(contribution.module, "out", write, contribution.index),
         ]
 
     def _expert_tap(self, key: Key, layer: Layer) -> Callable[..., Any]:
         edits, reads, grads = self.by_key[key]
-        wanted = [entry.site if isinstance(entry, Edit) else entry for entry in (*edits, *reads, *grads)]
+        wanted: list[Site] = [*(edit.site for edit in edits), *reads, *grads]
         numbers = sorted(
             {e for s in wanted for e in ([s.expert] if isinstance(s.expert, int) else range(layer.n_experts))}
         )
@@ -298,7 +305,7 @@ class Program:
             original: Any, module: nn.Module, hidden: Tensor, indices: Tensor, weights: Tensor, *rest: Any
         ) -> Any:
             out = original(module, hidden, indices, weights, *rest)
-            batch = len(self.clock.lengths)
+            batch = self.clock.n_rows
             parts = hidden.new_zeros(layer.n_experts, *hidden.shape)
             for number in numbers:
                 mine = torch.where(indices == number, weights, torch.zeros_like(weights))

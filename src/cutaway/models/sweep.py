@@ -76,7 +76,7 @@ class Sweep:
             name: list(dict.fromkeys(getattr(site, name) for site in self.cells))
             for name in ("kind", "layer", "head", "unit", "position")
         }
-        dims = [
+        dims: list[str] = [
             name
             for name, found in axes.items()
             if len(found) > 1 or (found[0] is not None and name not in ("kind",))
@@ -85,7 +85,7 @@ class Sweep:
         shape = [len(self.values), *(len(axes[name]) for name in dims)]
         grid = np.full(shape, np.nan, dtype=table.dtype)
         for column, site in enumerate(self.cells):
-            where = tuple(axes[name].index(getattr(site, name)) for name in dims)
+            where: tuple[Any, ...] = tuple(axes[name].index(getattr(site, name)) for name in dims)
             grid[(slice(None), *where)] = table[:, column]
         coords = {name: [str(v) if isinstance(v, str) else v for v in axes[name]] for name in dims}
         return xr.DataArray(grid, dims=["prompt", *dims], coords=coords)
@@ -281,7 +281,7 @@ class _Sweeping:
 
     def _score(self, logits: Tensor, prompts: Sequence[int]) -> Tensor:
         metric = self.metric.for_rows(prompts) if isinstance(self.metric, Metric) else self.metric
-        return metric(logits)  # type: ignore[no-any-return]
+        return metric(logits)
 
     def _new_values(
         self, recording: Recording, prompts: list[int], source: Tensor
@@ -410,7 +410,7 @@ def tier_of(model: Model) -> Tier:
     known = model.__dict__.get("_tier")
     if known is None:
         known = model.__dict__["_tier"] = _find_tier(model)
-    return known  # type: ignore[no-any-return]
+    return known
 
 
 def _find_tier(model: Model) -> Tier:

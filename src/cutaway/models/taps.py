@@ -245,16 +245,20 @@ def attention_taps(
         _expert_taps.update(experts)
         yield
     finally:
-        for table, old in ((_attention_taps, before), (_expert_taps, before_experts)):
-            for module, tap in old.items():
-                if tap is None:
-                    table.pop(module, None)
-                else:
-                    table[module] = tap  # type: ignore[index]
+        _put_back(_attention_taps, before)
+        _put_back(_expert_taps, before_experts)
         _users -= 1
         if _users == 0:
             AttentionInterface.get_interface = _original_attention
             ExpertsInterface.get_interface = _original_experts
+
+
+def _put_back(table: dict[nn.Module, Any], old: Mapping[nn.Module, Any]) -> None:
+    for module, tap in old.items():
+        if tap is None:
+            table.pop(module, None)
+        else:
+            table[module] = tap
 
 
 def idle() -> bool:
@@ -321,7 +325,7 @@ def _per_query_head(
         return key, value
     if groups > 1:
         before = module.num_key_value_groups
-        module.num_key_value_groups = 1
+        setattr(module, "num_key_value_groups", 1)  # noqa: B010 - a plain attribute of the module, not a parameter
         stack.callback(setattr, module, "num_key_value_groups", before)
     return new_key, new_value
 

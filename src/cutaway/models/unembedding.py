@@ -105,6 +105,12 @@ class Unembedding:
                 f"{type(model.hf).__name__} has no unembedding.",
                 "It cannot turn a residual stream into logits.",
             )
+        if "final" in anatomy.refused_ends:
+            reason = anatomy.refused_ends["final"]
+            raise ModelError(
+                f"The unembedding of {type(model.hf).__name__} cannot be tapped: {reason}.",
+                "Its logits can only be had from a whole run.",
+            )
         stream, final, logits, module = _ends(model)
         norm = FrozenNorm.of(module, stream.shape[-1], stream.device, stream.dtype)
         weight = projection_weight(anatomy.unembed).T

@@ -2,8 +2,8 @@
 
     python -m cutaway.testing.matrix > docs/architectures.md
 
-Every type of `architectures` is built tiny, with eager attention and with SDPA, and `cutaway.models.check` runs on it. A
-line is what was measured on that type, and nothing else, so that a test can measure a few lines again.
+Every type of `architectures` is built tiny, with eager attention and with SDPA, and `cutaway.models.check` runs on
+it. A line is what was measured on that type, and nothing else, so that a test can measure a few lines again.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ Every type that transformers can build without a network, built with four layers
 reads are the plain network bit for bit, writing back changes nothing, the stream is the sum of its parts, a head's `z`
 and its rows of W_O agree, patterns are the softmax of their scores, gradients say what small changes do, and nothing is
 left behind after an error. What stands under *refuses* raises an error that gives this reason; everything else is
-served. *Shares* says how changed runs share work in a sweep: `suffix` (the lower layers and the earlier positions of the
-base run), `grow` (the lower layers, one batch for all layers), `resume` (the lower layers), `full` (nothing), `none`
+served. *Shares* says how changed runs share work in a sweep: `suffix` (the lower layers and the earlier positions of
+the base run), `grow` (the lower layers, one batch for all layers), `resume` (the lower layers), `full` (nothing), `none`
 (the stream between layers is not served, so it cannot be swept).
 
 The file is written by `python -m cutaway.testing.matrix`; tests compare it with what they measure.

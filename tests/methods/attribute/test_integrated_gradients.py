@@ -98,12 +98,12 @@ def test_a_rough_path_is_said(one: Task) -> None:
 
 def test_left_alone_the_gap_is_small(model: Model, task: Task) -> None:
     result = integrated_gradients(model, task, controls=5)
-    assert result.metrics["relative_gap"] <= 0.05
+    assert result.metrics["relative_gap"] <= 0.1
 
 
 def test_refusals(one: Task) -> None:
     model = tiny("llama")
-    with pytest.raises(ParameterError, match="steps is 5 and tolerance is 0.1; either the number of steps is fixed"):
+    with pytest.raises(ParameterError, match=r"steps is 5 and tolerance is 0\.1; either the number of steps is fixed"):
         integrated_gradients(model, one, steps=5, tolerance=0.1)
     with pytest.raises(ParameterError, match="has no token for 'unk'; it has eos, pad; mean and zero need none"):
         integrated_gradients(model, one, baseline="unk")

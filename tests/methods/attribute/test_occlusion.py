@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -80,7 +82,7 @@ def test_a_word_is_taken_out_whole() -> None:
 def test_words_are_runs_of_tokens(texts: list[str]) -> None:
     numbers = words_of(texts)
     assert len(numbers) == len(texts)
-    assert all(later - earlier in (0, 1) for earlier, later in zip(numbers, numbers[1:]))
+    assert all(later - earlier in (0, 1) for earlier, later in itertools.pairwise(numbers))
     for place in range(1, len(texts)):
         same = numbers[place] == numbers[place - 1]
         before = texts[place - 1]

@@ -8,7 +8,7 @@ live (patching)? The summary is made of sentences whose checks passed; what did 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +58,7 @@ class Explanation:
     def save(self, path: str | Path) -> Path:
         """Write `.html` or `.json`, whole or not at all."""
         path = Path(path)
-        writers = {".html": self.html, ".json": lambda: record.text(self)}
+        writers: dict[str, Callable[[], str]] = {".html": self.html, ".json": lambda: record.text(self)}
         if path.suffix not in writers:
             raise StoreError(
                 f"{path.name!r} ends in {path.suffix!r}.",

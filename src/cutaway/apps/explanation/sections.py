@@ -118,7 +118,7 @@ def decides(model: Model, question: Question, *, seed: int, controls: int) -> Se
 
 def words(model: Model, question: Question, *, seed: int, controls: int) -> Section:
     """Gradient attribution of the words, and the same words tested by hiding them."""
-    gradients = integrated_gradients(model, question.task, seed=seed, controls=controls)
+    gradients = integrated_gradients(model, question.task, baseline="zero", seed=seed, controls=controls)
     hidden = occlusion(model, question.task, seed=seed, controls=controls)
     attribution, drop = (r.data["attribution"].isel(prompt=0).values for r in (gradients, hidden))
     data = xr.Dataset(

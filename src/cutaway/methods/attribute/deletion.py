@@ -11,6 +11,7 @@ there are few sets of other words, so the interval is rough.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,7 +26,10 @@ from cutaway.methods.control import compared, sets_like
 from cutaway.models.model import Model
 from cutaway.models.multigrad import rows_at_once, scores_of_targets
 
+T = TypeVar("T")
+# At most so many predictions are tested, spread evenly over the prompts, and so many of each prompt's targets.
 TESTED = 8
+TARGETS_OF_A_PROMPT = 3
 
 
 def deletion_check(
@@ -56,12 +60,12 @@ def deletion_check(
     able = [
         (prompt, target)
         for prompt in range(len(targets))
-        for target in range(len(targets.positions[prompt]))
         if len(removable(model, targets, prompt)) > 1
+        for target in _evenly(range(len(targets.positions[prompt])), TARGETS_OF_A_PROMPT)
     ]
     if not able:
         return None
-    chosen = [able[i] for i in np.unique(np.linspace(0, len(able) - 1, TESTED).round().astype(int))]
+    chosen = _evenly(able, TESTED)
     measured, random = [], []
     for number, (prompt, target) in enumerate(track(chosen, "taking tokens out")):
         inside = removable(model, targets, prompt)
@@ -104,6 +108,12 @@ def scores_without(
         score = targets.score([prompt] * len(piece))
         found.append(scores_of_targets(model, [ids] * len(piece), positions, score, embeddings=embeddings))
     return torch.cat(found).double().cpu().numpy()
+
+
+def _evenly(members: Sequence[T], most: int) -> list[T]:
+    """Members at even distances, the first and the last among them, at most so many."""
+    places = np.unique(np.linspace(0, len(members) - 1, most).round().astype(int))
+    return [members[int(place)] for place in places]
 
 
 def _largest(attribution: NDArray[np.float64], inside: Sequence[int], size: int) -> list[int]:

@@ -4,7 +4,7 @@ The gradient of the score at each token's embedding, times the embedding itself 
 a_i = x_i · d f / d x_i. For a network without curvature it is what the score would lose if the embedding became zero,
 so it is integrated gradients from zero with the one node at the text itself. It has a sign.
 
-The check takes the tokens with the largest values out together, against random tokens.
+The check takes the tokens with the largest values out together, against random other tokens [@deyoung2020].
 Limits: networks are curved, so the attributions do not sum to anything that was measured; how far they are from
 f(x) - f(0) is in `linearity_gap`. Zero is no text.
 """

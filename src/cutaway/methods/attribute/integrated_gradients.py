@@ -10,7 +10,7 @@ are rough along the path: on SmolLM2 and a 14-token prompt, fifty Gauss-Legendre
 So the nodes go where the score moves (`quadrature.py`) until the gap is small; `steps=50` takes a fixed rule instead.
 Steps are rows of a batch, and targets share their forward passes.
 
-The check takes the tokens with the largest attributions out together, against random tokens.
+The check takes the tokens with the largest attributions out together, against random other tokens [@deyoung2020].
 Limits: the attribution is relative to the baseline, and no baseline is neutral; texts along the path are like none
 that the network was trained on. A small gap says that the integral was added up well, not that it explains.
 """

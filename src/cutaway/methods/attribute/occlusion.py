@@ -5,7 +5,7 @@ measured [@zeiler2014]: a_i = f(x) - f(x without i). `instead` says what takes i
 token, or nothing at all (`remove`: the text closes up, and every later token moves one place forward). All texts of a
 prompt are rows of a batch. With words, each token of a word shows the fall of the whole word.
 
-The check takes the words with the largest falls out together, against random tokens: do they add up?
+The check takes the tokens with the largest falls out together, against random other tokens [@deyoung2020].
 Limits: a text with a hole is unlike any text. Two words that say the same cover for each other: taking out either
 loses nothing. Special tokens, such as the one that begins a text, are not taken out: their attribution is missing.
 """

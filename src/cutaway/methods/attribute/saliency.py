@@ -3,7 +3,7 @@
 The size of the gradient of the score at each token's embedding [@simonyan2013]: s_i = |d f / d x_i|, as L2 norm, as
 sum of absolute values (L1) or as the largest one (max), over the embedding's coordinates. It has no sign.
 
-The check takes the tokens with the largest values out together, against random tokens.
+The check takes the tokens with the largest values out together, against random other tokens [@deyoung2020].
 Limits: it is a slope at one point. Where the score is flat because it is saturated, a word that decides everything
 has a small gradient; see `integrated_gradients`. A slope says how the score reacts to a small change, not how much of
 it a word brings.

@@ -86,9 +86,9 @@ def ablate(
     chosen = [site for i in best for site in list(groups.values())[i]]
     check, notes = _check(model, encoded, metric, chosen, parts, how, others, controls, seed)
     data = _dataset(encoded, list(groups), effect, base)
-    maps = {} if together or by_layer else grids(model, encoded.ids, parts, mean)
+    maps = xr.Dataset() if together or by_layer else grids(model, encoded.ids, parts, mean)
     return Result(
-        data=data.merge(xr.Dataset(maps)),
+        data=data.merge(maps),
         metrics=_metrics(data),
         views=(*_views(len(encoded), metric), *map_views(maps, f"Change of the {_words(metric)} without")),
         checks=(check,),

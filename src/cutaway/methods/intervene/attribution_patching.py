@@ -86,7 +86,7 @@ def attribution_patching(
     exact = _exact(model, encoded, metric, [cells[i] for i in tested], direction, gap)
     maps = grids(model, encoded.ids, cells, effect)
     return Result(
-        data=_dataset(encoded, cells, estimate, effect, tested, exact, len(largest)).merge(xr.Dataset(maps)),
+        data=_dataset(encoded, cells, estimate, effect, tested, exact, len(largest)).merge(maps),
         metrics={
             "base": float(estimate.base.mean()),
             "source": float(estimate.source.mean()),

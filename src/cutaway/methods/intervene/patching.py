@@ -37,6 +37,7 @@ from cutaway.models.model import Model
 from cutaway.models.sweep import Sweep
 
 SHOWN = 12
+ENOUGH = 5  # positions in a layer, from which random ones can be drawn
 
 
 @method(
@@ -71,7 +72,7 @@ def patching(
     chosen = [cells[i] for i in best]
     check = _check(model, encoded, metric, sweep, gap, chosen, direction, controls, seed)
     maps = grids(model, encoded.ids, cells, effect)
-    data = _dataset(encoded, sweep, effect).merge(xr.Dataset(maps))
+    data = _dataset(encoded, sweep, effect).merge(maps)
     return Result(
         data=data,
         metrics={
@@ -170,7 +171,7 @@ def _check(
     seed: int,
 ) -> Check:
     """Patch the chosen cells together, and as many random ones."""
-    same_layers = len({site.position for site in sweep.cells}) > 1
+    same_layers = len({site.position for site in sweep.cells if site.kind == chosen[0].kind}) >= ENOUGH
 
     def sort(site: Site) -> tuple[object, ...]:
         return (site.kind, site.layer) if same_layers else (site.kind,)

@@ -16,6 +16,7 @@ import pytest
 
 import cutaway
 from cutaway.cli.main import run_words
+from cutaway.core import registry
 from cutaway.core.errors import CutawayError
 from cutaway.models import open as opening
 from cutaway.testing.documents import Block, blocks_of, difference, needs_of, with_output
@@ -38,6 +39,7 @@ def as_a_reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, opened_once: Ca
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("CUTAWAY_PLUGINS", "")
+    monkeypatch.setattr(registry, "_files", {})  # loose files that a page adds are its own
     monkeypatch.setattr(opening, "open", opened_once)
     monkeypatch.setattr(cutaway, "open", opened_once, raising=False)
 

@@ -27,7 +27,7 @@ def test_a_stale_page_is_found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 def test_every_method_has_its_parameters_on_the_page() -> None:
     text = (pages.DOCS / "reference" / "methods.md").read_text(encoding="utf-8")
-    for entry in registry.entries("method"):
+    for entry in (e for e in registry.entries("method") if e.distribution == registry.OURS):
         part = text.partition(f"\n## {entry.name}\n")[2].partition("\n## ")[0]
         assert [p.name for p in entry.parameters] == re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE)
 

@@ -110,14 +110,14 @@ def untouched() -> Callable[[Model], None]:
 def pairs() -> Callable[..., Any]:
     """An encoded task made of token ids: ragged, with contrasts that differ at one token or at several."""
 
-    def make(lengths: tuple[int, ...] = (9, 6, 9), changed: tuple[tuple[int, ...], ...] = ((4,), (1, 3), (0,))) -> Any:
+    def make(lengths: tuple[int, ...] = (7, 5), changed: tuple[tuple[int, ...], ...] = ((3,), (0, 2))) -> Any:
         generator = torch.Generator().manual_seed(3)
         ids, other = [], []
         for length, places in zip(lengths, changed, strict=True):
             row = torch.randint(5, 60, (length,), generator=generator).tolist()
             ids.append(tuple(row))
             other.append(tuple((i + 17 if place in places else i) for place, i in enumerate(row)))
-        named = {"subject": tuple(min(3, length - 1) for length in lengths), "end": tuple(n - 1 for n in lengths)}
+        named = {"subject": tuple(min(4 - i, n - 1) for i, n in enumerate(lengths)), "end": tuple(n - 1 for n in lengths)}
         n = len(ids)
         return _EncodedIds(
             tuple(ids), tuple(other), tuple((70 + i, 71) for i in range(n)), tuple((80 + i,) for i in range(n)), named

@@ -107,14 +107,14 @@ ERRORS: list[tuple[Callable[[], Any], str]] = [
     (lambda: Metric("logit_diff", ANSWERS, WRONG), "'logit_diff' is not a metric: did you mean 'logit_difference'?"),
     (lambda: Metric("kl", ANSWERS), "kl compares with a reference run. Use metric.against(logits of the reference)."),
     (lambda: Metric("rank", ()), "rank needs an answer for each prompt. Give answers=[...] with the task."),
-    (lambda: Metric("rank", ((1,), ())), "rank needs an answer for each prompt."),
+    (lambda: Metric("accuracy", ((1,), ())), "accuracy needs an answer for each prompt."),
     (lambda: Metric("logit_difference", ANSWERS), "logit_difference needs a wrong answer for each prompt. Give wrong=[...],"),
     (lambda: Metric("probability_difference", ANSWERS, ((1,), ())), "probability_difference needs a wrong answer for each"),
     (lambda: as_metric(None, [[1, 2]]), "Prompts alone have no metric. Give a task with answers, or metric=function of"),
 ]
 
 
-@pytest.mark.parametrize(("act", "says"), ERRORS, ids=[says[:30] for _, says in ERRORS])
+@pytest.mark.parametrize(("act", "says"), ERRORS, ids=[says[:36] for _, says in ERRORS])
 def test_what_is_wrong_is_said(act: Callable[[], Any], says: str) -> None:
     with pytest.raises(TaskError) as caught:
         act()

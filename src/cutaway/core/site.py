@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from cutaway.core.errors import SiteError, nearest
 
@@ -287,11 +287,16 @@ def _expanded(site: Site, field: str, size: int) -> Sequence[Site]:
     if value is None or isinstance(value, str):
         return [site]
     if isinstance(value, Span):
-        return [replace(site, **{field: number}) for number in value.indices(size)]
+        return [_with(site, field, number) for number in value.indices(size)]
     if not -size <= value < size:
         raise SiteError(
             f"{field} {value} of '{site}' does not exist:",
             f"there are {size} {field}s, numbered 0 to {size - 1}" if size else f"there are no {field}s",
             "(negative numbers count from the end)." if size else "here.",
         )
-    return [replace(site, **{field: value % size})]
+    return [_with(site, field, value % size)]
+
+
+def _with(site: Site, field: str, number: int) -> Site:
+    changed: dict[str, Any] = {field: number}
+    return replace(site, **changed)

@@ -21,7 +21,7 @@ from cutaway.core.run import Run
 from cutaway.core.site import Site
 from cutaway.models import memory, taps
 from cutaway.models.encode import Encoded, padded
-from cutaway.models.program import Clock, Program
+from cutaway.models.program import Clock, Program, stop
 
 if TYPE_CHECKING:
     from cutaway.models.anatomy import Anatomy
@@ -199,6 +199,9 @@ def _logits(
     elif keep:
         assert anatomy.unembed is not None
         extra.append(taps.ModuleTap(anatomy.unembed, "in", lambda hidden: _last_rows(hidden, lengths)))
+    if stop_after is None and not request.strict and _needs_no_unembedding(anatomy, program, request):
+        assert anatomy.unembed is not None
+        extra.append(taps.ModuleTap(anatomy.unembed, "in", stop))
     try:
         with program.installed(stop_after=stop_after), taps.module_taps(extra):
             output = hf(**inputs)
@@ -223,6 +226,11 @@ def _no_logits(hf: Any) -> None:
         "Its residual stream, attention and neurons can be read.",
         'Write model.run(prompts, read=..., logits="none").',
     )
+
+
+def _needs_no_unembedding(anatomy: Anatomy, program: Program, request: Request) -> bool:
+    asked = request.logits != "none" or ("", "logits", None) in program.by_key
+    return anatomy.unembed is not None and not asked
 
 
 def _can_keep(hf: Any, anatomy: Anatomy, program: Program) -> bool:

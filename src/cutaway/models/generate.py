@@ -97,7 +97,9 @@ def generate(
     rows = [row for row in range(len(encoded.ids)) for _ in range(n_scales)]
     reads = _readable(model.expand(read), encoded)
     chosen = _options(model, max_new_tokens, sample, options)
-    together = model.anatomy.is_encoder_decoder or len(set(encoded.lengths)) == 1 or _pads_left(model)
+    sliced = any(isinstance(one.site.position, Span) and one.site.position != Span() for one in edits)
+    even = model.anatomy.is_encoder_decoder or len(set(encoded.lengths)) == 1
+    together = even or (not sliced and _pads_left(model))
     groups = [rows] if together else [[r for r in rows if r in group] for group in by_length(encoded).values()]
     written: dict[int, list[tuple[int, ...]]] = {}
     for group in groups:
@@ -124,6 +126,9 @@ def _write_on(
     ids = [encoded.ids[row] for row in rows]
     inputs = padded(ids, input_device(model.hf), left=left, pad=_pad(model))
     inputs.setdefault("attention_mask", torch.ones_like(inputs["input_ids"]))
+    said = model._decoder_prompts(None, len(rows))
+    if said is not None:
+        inputs["decoder_input_ids"] = torch.tensor(said.ids, device=inputs["input_ids"].device)
     program = Program(model.anatomy, reads, edits, clock)
     kept: list[dict[Site, Tensor]] = []
     with (
@@ -212,6 +217,7 @@ def _options(model: Model, max_new_tokens: int, sample: bool, options: dict[str,
     if not sample:
         chosen |= {"temperature": None, "top_p": None, "top_k": None}
         chosen |= {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
+        chosen |= {"forced_bos_token_id": None, "forced_eos_token_id": None}
     return chosen | options
 
 

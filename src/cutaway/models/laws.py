@@ -215,7 +215,7 @@ def reads(bench: Bench) -> Finding:
 def write_back(bench: Bench) -> Finding:
     """Writing back what was read changes nothing, bit for bit."""
     worst = 0.0
-    faults: dict[str, str] = {}
+    faults: dict[Site, str] = {}
     for kind in KINDS:
         sites = [site for site in bench.sites if site.kind == kind]
         found = _tries(sites, lambda some: _gap(bench, (), [apply(s, torch.clone) for s in some])) if sites else {}
@@ -530,7 +530,7 @@ def left_behind(bench: Bench) -> Finding:
         broken = "taps on attention or experts are still in place"
     elif _state(bench.model.hf) != before:
         broken = "hooks, flags or replaced methods are still in place"
-    gap = difference(bench.output(), bench.base)
+    gap = 0.0 if broken else difference(bench.output(), bench.base)
     return Finding("left_behind", gap, 0.0, 1, broken=broken or ("the output has changed" if gap else ""))
 
 

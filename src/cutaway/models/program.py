@@ -170,8 +170,8 @@ class Program:
         modules, attention, experts, inside = self._taps()
         if stop_after is not None:
             layer = self.anatomy.stacks[""].layers[stop_after]
-            modules.append(taps.ModuleTap(layer.module, "out", _stop, layer.out_index))
-        modules.sort(key=lambda tap: tap.visit is _stop)  # everything else is seen before
+            modules.append(taps.ModuleTap(layer.module, "out", stop, layer.out_index))
+        modules.sort(key=lambda tap: tap.visit is stop)  # everything else is seen before
         with contextlib.ExitStack() as stack:
             stack.enter_context(taps.module_taps(modules))
             stack.enter_context(taps.attention_taps(attention, experts))
@@ -346,7 +346,8 @@ def _differentiable(value: Tensor) -> Tensor | None:
     return None if value.requires_grad else value.detach().requires_grad_(True)
 
 
-def _stop(value: Tensor) -> None:
+def stop(value: Tensor) -> None:
+    """A visitor that ends the pass: nothing after this place is needed."""
     raise taps.Stop
 
 

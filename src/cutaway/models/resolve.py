@@ -119,6 +119,9 @@ def _require_same_positions(edit: Edit, site: Site, source: Mapping[Site, Tensor
         return  # `require_fit` says so
     for prompt, length in enumerate(lengths):
         their = theirs[prompt if len(theirs) > 1 else 0]
+        position = site.position
+        if isinstance(position, Span) and not position.from_end:
+            their, length = (len(position.indices(n)) for n in (their, length))
         if their != length:
             raise PlanError(
                 f"'{edit}' takes the values of {their} tokens for prompt {prompt}, which has {length}.",

@@ -373,7 +373,8 @@ class _Sweeping:
         if isinstance(site.position, int):
             return None if torch.equal(old, new) else (site.position if causal else 0)
         axis = site.dims[1:].index("query" if "query" in site.dims else "position")
-        differs = (old != new).movedim(axis, 0).flatten(1).any(dim=1)
+        changed = (old != new).movedim(axis, 0)
+        differs = changed.reshape(len(changed), -1).any(dim=1)
         if not bool(differs.any()):
             return None
         return int(differs.nonzero()[0]) if causal else 0

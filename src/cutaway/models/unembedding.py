@@ -86,6 +86,7 @@ class Unembedding:
         multiplier, softcap: what the model's code does to the logits afterwards.
         exact: True when the parts give the model's own logits; otherwise rows cannot be computed alone.
         model: where the modules are.
+        from_stream: True when nothing but the norm stands between the last layer and the unembedding.
     """
 
     norm: FrozenNorm
@@ -95,6 +96,7 @@ class Unembedding:
     softcap: float | None
     exact: bool
     model: Any
+    from_stream: bool = True
 
     @staticmethod
     def of(model: Model) -> Unembedding:
@@ -113,14 +115,16 @@ class Unembedding:
             )
         stream, final, logits, module = _ends(model)
         norm = FrozenNorm.of(module, stream.shape[-1], stream.device, stream.dtype)
+        # Some networks do more between the last layer and the unembedding than a norm: there the lens has no meaning.
+        plain = _close(stream if module is None else _apply_norm(module, stream), final)
         weight = projection_weight(anatomy.unembed).T
         bias = getattr(anatomy.unembed, "bias", None)
         for multiplier, softcap in _candidates(anatomy.text_config):
-            found = Unembedding(norm, weight, bias, multiplier, softcap, True, model)
+            found = Unembedding(norm, weight, bias, multiplier, softcap, True, model, plain)
             raw = anatomy.unembed(final) if found.is_elsewhere else functional.linear(final, weight, bias)
             if _close(found._after(raw), logits):
                 return found
-        return Unembedding(norm, weight, bias, 1.0, None, False, model)
+        return Unembedding(norm, weight, bias, 1.0, None, False, model, plain)
 
     @property
     def is_elsewhere(self) -> bool:
@@ -129,6 +133,11 @@ class Unembedding:
 
     def logits(self, resid: Tensor, tokens: Sequence[int] | Tensor | None = None) -> Tensor:
         """Logits [..., vocab or len(tokens)] of residual stream values [..., d_model]."""
+        if not self.from_stream:
+            raise ModelError(
+                f"{type(self.model.hf).__name__} does more than a norm between its last layer and its unembedding.",
+                "A residual stream cannot be read as logits there.",
+            )
         flat = resid.reshape(1, -1, resid.shape[-1])
         final = flat if self.norm.module is None else _apply_norm(self.norm.module, flat)
         return self.of_final(final, tokens).reshape(*resid.shape[:-1], -1)

@@ -66,6 +66,8 @@ def test_an_output_can_be_written_anew() -> None:
         ("a\n…\nz\n", "a\nb\nc\nz\n"),
         ("a\n…\n", "a\nb\n"),
         ("x −1.50\n", "x -1.51\n"),
+        (" 0 ▐███▌  0.50\n", " 0 ████  0.50\n"),
+        ("0 ├──┼─┤···● 4.38\n", "0 ├─┼──┤····● 4.39\n"),
     ],
 )
 def test_what_is_near_enough_is_the_same(shown: str, printed: str) -> None:

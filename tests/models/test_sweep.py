@@ -89,7 +89,7 @@ def slowly(
 
 
 def agrees(found: Sweep, expected: Tensor, atol: float = 1e-10) -> None:
-    expected = expected.to(found.values.dtype)
+    expected = expected.type(found.values.dtype)
     assert torch.equal(found.values.isnan(), expected.isnan())
     assert torch.allclose(found.values, expected, rtol=0, atol=atol, equal_nan=True), (
         (found.values - expected).abs().nan_to_num().max()

@@ -126,9 +126,6 @@ def _write_on(
     ids = [encoded.ids[row] for row in rows]
     inputs = padded(ids, input_device(model.hf), left=left, pad=_pad(model))
     inputs.setdefault("attention_mask", torch.ones_like(inputs["input_ids"]))
-    said = model._decoder_prompts(None, len(rows))
-    if said is not None:
-        inputs["decoder_input_ids"] = torch.tensor(said.ids, device=inputs["input_ids"].device)
     program = Program(model.anatomy, reads, edits, clock)
     kept: list[dict[Site, Tensor]] = []
     with (
@@ -214,6 +211,8 @@ def _options(model: Model, max_new_tokens: int, sample: bool, options: dict[str,
         "pad_token_id": _pad(model),
     }
     chosen["num_beams"] = 1
+    if (said := model._decoder_prompts(None, 1)) is not None:
+        chosen["decoder_start_token_id"] = said.ids[0][0]
     if not sample:
         chosen |= {"temperature": None, "top_p": None, "top_k": None}
         chosen |= {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}

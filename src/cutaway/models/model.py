@@ -74,7 +74,8 @@ class Model:
 
     def __repr__(self) -> str:
         a = self.anatomy
-        return f"Model({self.name!r}: {type(self.hf).__name__}, {a.n_layers} layers, d_model {a.d_model}, {self.dtype}, {self.device})"
+        sizes = f"{a.n_layers} layers, d_model {a.d_model}"
+        return f"Model({self.name!r}: {type(self.hf).__name__}, {sizes}, {self.dtype}, {self.device})"
 
     @property
     def device(self) -> torch.device:

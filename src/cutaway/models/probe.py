@@ -339,7 +339,7 @@ def _search(
     # The goal itself, the input of a norm that gives the goal (post-norm), then the sums in between.
     ends: list[tuple[Tensor, Call | None, bool]] = [(goal, None, True)]
     ends += [(c.inp, c, True) for c in calls if c.inp is not None and _normalises(c) and _gives(c, goal, tolerance)]
-    for total, call in sums:
+    for total, _ in sums:
         ends.append((total, None, False))
         ends += [(total, c, False) for c in calls if c.inp is not None and _normalises(c) and same(c.inp, total, 0)]
     for target, norm, done in ends:

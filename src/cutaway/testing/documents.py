@@ -10,7 +10,7 @@ it is to be taken:
     <!-- output -->              what the block above prints
 
 In an output `…` stands for anything, and a line with nothing else for any lines. Numbers may differ by two per cent or
-by two in their last digit, since another machine rounds otherwise.
+by two in their last digit, and bars in their length, since another machine rounds otherwise.
 Limits: fences begin in the first column; links are inline ones.
 """
 
@@ -138,7 +138,7 @@ def _fenced(lines: list[str]) -> Iterator[Block]:
 
 
 def _plain(line: str) -> str:
-    return re.sub(r"\s+", " ", line).strip()
+    return re.sub(r"([·─])\1+", r"\1", re.sub(r"[▁-▐]+", "█", re.sub(r"\s+", " ", line))).strip()
 
 
 def _same(shown: str, printed: str) -> bool:

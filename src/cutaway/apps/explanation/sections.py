@@ -109,9 +109,10 @@ def decides(model: Model, question: Question, *, seed: int, controls: int) -> Se
         )
     for check in result.checks:
         if check.passed:
-            summary = f"It decides by layer {layer} of {n}: the stream at the last token carries the prediction into other texts ({against(check)})."
+            summary = f"It decides by layer {layer} of {n}: the stream at the last token carries the prediction into other texts"
         else:
-            summary = f"When it decides is not settled: putting its stream from layer {layer} into other texts does not carry the prediction along ({against(check)})."
+            summary = f"When it decides is not settled: the stream from layer {layer} does not carry the prediction into other texts"
+        summary += f" ({against(check)})."
         says.append(summary)
     return Section("decision", "When does it decide?", tuple(says), summary, result, (0, 1))
 

@@ -12,10 +12,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -55,8 +55,8 @@ class Opened:
 class Side:
     """A living worker: a process that holds one library and one opened model."""
 
-    def __init__(self, name: str, process: subprocess.Popen[str], opened: Opened) -> None:
-        self.name, self.process, self.opened = name, process, opened
+    def __init__(self, name: str, process: subprocess.Popen[str], opened: Opened, complaints: IO[str]) -> None:
+        self.name, self.process, self.opened, self.complaints = name, process, opened, complaints
 
     def ask(self, work: str, *, values: bool = False, memory: bool = False, **arguments: Any) -> Answer:
         """Have one work done, and wait for it.
@@ -78,24 +78,35 @@ class Side:
                 "values": None if path is None else str(path),
                 "memory": memory,
             }
-            said = converse(self.process, self.name, command)
+            said = converse(self.process, self.name, command, self.complaints)
             found = {} if path is None or not path.exists() else dict(np.load(path))
         return Answer(said["seconds"], said["before"], said["peak"], found)
 
 
-def converse(process: subprocess.Popen[str], name: str, command: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Send a command, if any, and read the next answer."""
+def converse(
+    process: subprocess.Popen[str], name: str, command: Mapping[str, Any] | None, complaints: IO[str]
+) -> dict[str, Any]:
+    """Send a command, if any, and read the next answer; `complaints` is where the side's standard error goes."""
     assert process.stdin is not None and process.stdout is not None
-    if command is not None:
-        process.stdin.write(json.dumps(command) + "\n")
-        process.stdin.flush()
-    line = process.stdout.readline()
+    line = ""
+    with suppress(BrokenPipeError):  # it has ended: said below
+        if command is not None:
+            process.stdin.write(json.dumps(command) + "\n")
+            process.stdin.flush()
+        line = process.stdout.readline()
     if not line:
-        raise RuntimeError(f"The side '{name}' ended without an answer (exit status {process.wait()}).")
+        status = process.wait()
+        raise RuntimeError(f"The side '{name}' ended (exit status {status}) without an answer.\n{tail(complaints)}")
     said: dict[str, Any] = json.loads(line)
     if "error" in said:
         raise RuntimeError(f"The side '{name}' failed:\n{said['error']}")
     return said
+
+
+def tail(complaints: IO[str]) -> str:
+    """The end of what a side wrote to standard error."""
+    complaints.seek(0)
+    return complaints.read()[-4000:]
 
 
 def interpreter(name: str) -> Path:
@@ -160,12 +171,9 @@ def side(
             env={**environment(threads), **(variables or {})},
         )
         try:
-            said = converse(process, name, None)
+            said = converse(process, name, None, complaints)
             opened = Opened(**{key: said[key] for key in Opened.__dataclass_fields__})
-            yield Side(name, process, opened)
-        except RuntimeError as error:
-            complaints.seek(0)
-            raise RuntimeError(f"{error}\n{complaints.read()[-4000:]}") from error
+            yield Side(name, process, opened, complaints)
         finally:
             end(process)
 

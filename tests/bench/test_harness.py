@@ -134,6 +134,15 @@ def test_a_side_that_fails_says_so_with_its_own_words(tmp_path: Path) -> None:
         pass
 
 
+def test_a_side_that_dies_says_so_with_its_exit_status(tiny: Path) -> None:
+    from bench.sides import side
+
+    with side("plain", str(tiny), threads=1) as plain:
+        plain.process.kill()
+        with pytest.raises(RuntimeError, match=r"The side 'plain' ended \(exit status -9\) without an answer"):
+            plain.ask("forward", ids=[1])
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Iterator[Path]:
     """A random two-layer model with a character tokenizer, saved in hub layout."""

@@ -68,7 +68,10 @@ def test_one_edit_or_many_or_none() -> None:
         (lambda: edit.replace("z[1]", 3.0), "replace got float. It takes a torch tensor"),
         (lambda: edit.patch("z[1]", None), "replace got NoneType. It takes a torch tensor"),
         (lambda: edit.add("z[1]", VECTOR, scale=[]), "An empty list of scales. Give at least one number, as in scale="),
-        (lambda: edit.apply("z[1]", 3), "apply got int. It takes a function of a tensor, as in apply(site, torch.relu)."),
+        (
+            lambda: edit.apply("z[1]", 3),
+            "apply got int. It takes a function of a tensor, as in apply(site, torch.relu).",
+        ),
         (
             lambda: edits_of(["z[1]"]),
             "'z[1]' is not an edit. Edits are made by patch, ablate, add, scale, replace, project_out and apply,",

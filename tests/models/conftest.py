@@ -105,7 +105,6 @@ def untouched() -> Callable[[Model], None]:
     return check
 
 
-
 @pytest.fixture
 def pairs() -> Callable[..., Any]:
     """An encoded task made of token ids: ragged, with contrasts that differ at one token or at several."""
@@ -117,7 +116,10 @@ def pairs() -> Callable[..., Any]:
             row = torch.randint(5, 60, (length,), generator=generator).tolist()
             ids.append(tuple(row))
             other.append(tuple((i + 17 if place in places else i) for place, i in enumerate(row)))
-        named = {"subject": tuple(min(4 - i, n - 1) for i, n in enumerate(lengths)), "end": tuple(n - 1 for n in lengths)}
+        named = {
+            "subject": tuple(min(4 - i, n - 1) for i, n in enumerate(lengths)),
+            "end": tuple(n - 1 for n in lengths),
+        }
         n = len(ids)
         return _EncodedIds(
             tuple(ids), tuple(other), tuple((70 + i, 71) for i in range(n)), tuple((80 + i,) for i in range(n)), named

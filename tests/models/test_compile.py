@@ -33,7 +33,7 @@ def fresh_compiler() -> Iterator[None]:
     ],
     ids=["steering", "a head and a neuron", "directions"],
 )
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", pytest.param("gpt2", marks=pytest.mark.all)])
 def test_one_graph_that_equals_the_plain_run(opened: Open, family: str, edits: Any) -> None:
     model = opened(family, "sdpa", torch.float32)
     vector = torch.linspace(-1, 1, 32)

@@ -63,7 +63,10 @@ CHANGES: dict[str, tuple[Callable[[], ca.Edit | list[ca.Edit]], Callable[[Tensor
     "zero from the end": (lambda: ca.ablate("resid_post[1]@-3:"), lambda v: put(v, (0, slice(-3, None)), 0)),
     "zero from beyond the start": (lambda: ca.ablate("resid_post[1]@-30:2"), lambda v: put(v, (0, slice(0, 2)), 0)),
     "zero one unit": (lambda: ca.ablate("resid_post[1].unit[7]@3"), lambda v: put(v, (0, 3, 7), 0)),
-    "zero two units": (lambda: ca.ablate("resid_post[1].unit[7:9]"), lambda v: put(v, (0, slice(None), slice(7, 9)), 0)),
+    "zero two units": (
+        lambda: ca.ablate("resid_post[1].unit[7:9]"),
+        lambda v: put(v, (0, slice(None), slice(7, 9)), 0),
+    ),
     "add": (lambda: ca.add("resid_post[1]", VECTOR, scale=-1.5), lambda v: v - 1.5 * VECTOR),
     "add at a name": (lambda: ca.add("resid_post[1]@subject", VECTOR), lambda v: put(v, (0, 4), v[0, 4] + VECTOR)),
     "scale": (lambda: ca.scale("resid_post[1]", 0.3), lambda v: v * 0.3),
@@ -146,7 +149,9 @@ def test_patterns_and_scores_are_written(opened: Open, attention: str) -> None:
     for head in (0, 1, 3):
         assert torch.allclose(run["z[1]"][:, :, head], clean["z[1]"][:, :, head], atol=1e-12)
     # A key that is hidden: minus infinity in the scores, zero in the pattern.
-    hidden = model.run([ALONE], edit=ca.apply("scores[1]", lambda s: s.index_fill(-1, torch.tensor(2), -1e9)), read="pattern[1]")
+    hidden = model.run(
+        [ALONE], edit=ca.apply("scores[1]", lambda s: s.index_fill(-1, torch.tensor(2), -1e9)), read="pattern[1]"
+    )
     pattern = hidden["pattern[1]"][0]
     assert bool((pattern[:, 3:, 2] == 0).all())
     kept = clean["pattern[1]"][0].clone()
@@ -185,7 +190,9 @@ def test_parts_that_stand_between_norms(opened: Open) -> None:
     clean = model.run([ALONE], read=read)
     assert torch.allclose(out["attn_contrib[1]"], clean["attn_contrib[1]"], atol=1e-3)  # the norm undoes a factor
     contribution = model.run([ALONE], edit=ca.scale("attn_contrib[1]", 3.0), read=read)
-    assert torch.allclose(contribution["resid_mid[1]"], clean["resid_pre[1]"] + 3 * clean["attn_contrib[1]"], atol=1e-12)
+    assert torch.allclose(
+        contribution["resid_mid[1]"], clean["resid_pre[1]"] + 3 * clean["attn_contrib[1]"], atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "granite"])
@@ -213,7 +220,11 @@ def test_the_stream_in_the_middle_keeps_bits_where_nothing_changes(opened: Open)
 def test_one_value_for_each_prompt(opened: Open, batch: Any) -> None:
     model = opened("llama")
     values = torch.arange(3.0)[:, None] * VECTOR
-    for site, per_prompt in (("resid_post[1]@-1", values), ("resid_post[1]", values[:, None]), ("z[1].head[2]@1", values[:, :16])):
+    for site, per_prompt in (
+        ("resid_post[1]@-1", values),
+        ("resid_post[1]", values[:, None]),
+        ("z[1].head[2]@1", values[:, :16]),
+    ):
         run = model.run(RAGGED, edit=ca.add(site, per_prompt), batch=batch)
         for row, ids in enumerate(RAGGED):
             alone = model.run([ids], edit=ca.add(site, per_prompt[row]))
@@ -221,7 +232,9 @@ def test_one_value_for_each_prompt(opened: Open, batch: Any) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2, "auto"])
-@pytest.mark.parametrize("site", ["resid_pre[2]", "z[1].head[2]", "resid_pre[2]@-1", "pattern[1]", "resid_pre[*]@1", "k[1]@:3"])
+@pytest.mark.parametrize(
+    "site", ["resid_pre[2]", "z[1].head[2]", "resid_pre[2]@-1", "pattern[1]", "resid_pre[*]@1", "k[1]@:3"]
+)
 def test_patching_from_another_run(opened: Open, site: str, batch: Any) -> None:
     model = opened("llama")
     others = [[i + 20 for i in ids] for ids in RAGGED]
@@ -240,7 +253,9 @@ def test_patching_from_elsewhere(opened: Open) -> None:
     source = model.run([ALONE], read="resid_post[*]")
     run = model.run([ALONE], edit=ca.patch("resid_pre[1]@2", source, at="resid_post[3]@5"), read="resid_pre[1]")
     assert torch.equal(run["resid_pre[1]@2"], source["resid_post[3]@5"])
-    moved = model.run([ALONE], edit=ca.patch("z[1].head[0]", model.run([ALONE], read="z[2]"), at="z[2].head[3]"), read="z[1]")
+    moved = model.run(
+        [ALONE], edit=ca.patch("z[1].head[0]", model.run([ALONE], read="z[2]"), at="z[2].head[3]"), read="z[1]"
+    )
     assert torch.equal(moved["z[1].head[0]"], model.run([ALONE], read="z[2]")["z[2].head[3]"])
 
 
@@ -302,7 +317,9 @@ def test_resampling_never_draws_padding(opened: Open) -> None:
         assert any(torch.equal(run[2, :4], clean[i, :4]) for i in (0, 1))
     with pytest.raises(PlanError) as caught:
         model.run(RAGGED, edit=ca.ablate("z[1]", "resample"))
-    assert str(caught.value).startswith("'resample z[1]' finds no other prompt with the 9 tokens of prompt 0 to draw from.")
+    assert str(caught.value).startswith(
+        "'resample z[1]' finds no other prompt with the 9 tokens of prompt 0 to draw from."
+    )
     anywhere = model.run(RAGGED, edit=ca.ablate("z[1]@-1", "resample"), read="z[1]@-1")
     ends = model.run(RAGGED, read="z[1]@-1")["z[1]@-1"]
     assert all(any(torch.equal(row, one) for one in ends) for row in anywhere["z[1]@-1"])
@@ -312,7 +329,11 @@ def test_resampling_never_draws_padding(opened: Open) -> None:
 def test_a_grid_of_scales_is_rows(opened: Open, batch: Any) -> None:
     model = opened("llama")
     scales = [-2.0, 0.0, 0.5]
-    edits = [ca.add("resid_post[1]@-1", VECTOR, scale=scales), ca.scale("z[2].head[0]", [1, 2, 3]), ca.ablate("mlp_out[0]@1")]
+    edits = [
+        ca.add("resid_post[1]@-1", VECTOR, scale=scales),
+        ca.scale("z[2].head[0]", [1, 2, 3]),
+        ca.ablate("mlp_out[0]@1"),
+    ]
     run = model.run(RAGGED, edit=edits, read="resid_post[3]@-1", batch=batch)
     assert run.rows == (0, 0, 0, 1, 1, 1, 2, 2, 2)
     for row, prompt in enumerate(run.rows):
@@ -340,7 +361,9 @@ def test_experts_add_up(opened: Open) -> None:
     run = model.run([ALONE], edit=ca.ablate(f"expert_out[1].expert[{used}]@-1"), read="mlp_out[1]@-1")
     expected = clean["mlp_out[1]@-1"] - clean[f"expert_out[1].expert[{used}]@-1"]
     assert torch.allclose(run["mlp_out[1]@-1"], expected, atol=1e-5)
-    routed = model.run([ALONE], edit=ca.add("router[1].expert[0]", torch.tensor(100.0)), read="expert_out[1].expert[0], router[1]")
+    routed = model.run(
+        [ALONE], edit=ca.add("router[1].expert[0]", torch.tensor(100.0)), read="expert_out[1].expert[0], router[1]"
+    )
     assert torch.allclose(routed["router[1]"][..., 0], clean["router[1]"][..., 0] + 100, atol=1e-4)
     assert bool((routed["expert_out[1].expert[0]"].norm(dim=-1) > 0).all())
 
@@ -358,8 +381,9 @@ def test_a_block_of_edits_is_a_run_with_edits(opened: Open, untouched: Any) -> N
             assert torch.equal(logits_of(model, ALONE), expected)
     assert not torch.equal(logits_of(model, ALONE), expected)
     untouched(model)
+    expected = model.run([ALONE], edit=ca.ablate("z[1]", "mean")).logits
     with model.editing(ca.ablate("z[1]", "mean"), prompts=[ALONE]):
-        assert torch.equal(logits_of(model, ALONE), model.run([ALONE], edit=ca.ablate("z[1]", "mean")).logits)
+        assert torch.equal(logits_of(model, ALONE), expected)
 
 
 def test_blocks_of_edits_add_up(opened: Open, untouched: Any) -> None:
@@ -382,7 +406,11 @@ def test_blocks_of_edits_add_up(opened: Open, untouched: Any) -> None:
 
 def test_a_mixture_of_experts_without_lengths(opened: Open) -> None:
     model = opened("qwen3_moe", dtype=torch.float32)
-    for edit in (ca.scale("mlp_out[1]", 2.0), ca.scale("router[1].expert[0]", 3.0), ca.ablate("expert_out[1].expert[1]")):
+    for edit in (
+        ca.scale("mlp_out[1]", 2.0),
+        ca.scale("router[1].expert[0]", 3.0),
+        ca.ablate("expert_out[1].expert[1]"),
+    ):
         expected = model.run([ALONE], edit=edit).logits
         with model.editing(edit):
             assert torch.equal(logits_of(model, ALONE), expected)
@@ -490,7 +518,13 @@ def test_what_is_wrong_is_said(opened: Open, untouched: Any, error: type[Excepti
     untouched(model)
 
 
-def test_a_stream_that_is_no_sum_of_two_parts_is_not_written(opened: Open) -> None:
-    model = opened("t5")
-    with pytest.raises(SiteError):
-        model.run([ALONE], edit=ca.ablate("resid_mid[1]"))
+def test_the_stream_before_the_mlp_of_a_decoder(opened: Open) -> None:
+    """There, what attention and what cross-attention add stand before it."""
+    model, said = opened("t5"), [[1, 7, 9]]
+    read = "resid_mid[1], mlp_contrib[1], resid_post[1]"
+    clean = model.run([ALONE], read=read, decoder=said)
+    run = model.run([ALONE], edit=ca.add("resid_mid[1]@1", VECTOR), read=read, decoder=said)
+    moved = clean["resid_mid[1]"].clone()
+    moved[:, 1] += VECTOR
+    assert torch.allclose(run["resid_mid[1]"], moved, atol=1e-10)
+    assert torch.allclose(run["resid_post[1]"], moved + run["mlp_contrib[1]"], atol=1e-10)

@@ -78,14 +78,19 @@ def test_without_edits_it_is_transformers_own(opened: Open, family: str) -> None
     model = opened(family, dtype=torch.float32)
     with torch.no_grad():
         ids = torch.tensor([PROMPT])
-        out = model.hf.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False, pad_token_id=0)
+        out = model.hf.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False, pad_token_id=0
+        )
     assert model.generate([PROMPT], max_new_tokens=5).ids[0] == tuple(out[0].tolist())
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3_text", "opt", "bloom", "bart", "mamba"])
 def test_prompts_of_several_lengths(opened: Open, family: str) -> None:
     model = opened(family, family="causal")
-    edits = [ca.add("resid_post[1]@-1", VECTOR), ca.scale("mlp_contrib[2]" if family != "mamba" else "resid_post[2]", 0.5)]
+    edits = [
+        ca.add("resid_post[1]@-1", VECTOR),
+        ca.scale("mlp_contrib[2]" if family != "mamba" else "resid_post[2]", 0.5),
+    ]
     sliced = ca.add("resid_post[1]@1:4", VECTOR)
     assert model.generate(RAGGED, edit=sliced, max_new_tokens=3).new_ids == tuple(
         looped(model, ids, sliced, 3) for ids in RAGGED
@@ -142,7 +147,9 @@ def test_reading_while_writing(opened: Open) -> None:
     model = opened("llama")
     edit = ca.add("resid_post[1]", VECTOR)
     for options in ({}, {"use_cache": False}):
-        found = model.generate([PROMPT], edit=edit, read="resid_post[*], z[2].head[1], mlp_act[0]", max_new_tokens=4, **options)
+        found = model.generate(
+            [PROMPT], edit=edit, read="resid_post[*], z[2].head[1], mlp_act[0]", max_new_tokens=4, **options
+        )
         assert found.run is not None
         text = list(found.ids[0])[:-1]
         whole = model.run([text], edit=edit, read="resid_post[*], z[2], mlp_act[0]")
@@ -155,7 +162,10 @@ def test_reading_while_writing(opened: Open) -> None:
 def test_drawing_leaves_the_global_state_alone(opened: Open) -> None:
     model = opened("llama", dtype=torch.float32)
     before = torch.random.get_rng_state()
-    draws = [model.generate([PROMPT], sample=True, seed=seed, max_new_tokens=8, temperature=3.0).new_ids for seed in (1, 1, 2, 3)]
+    draws = [
+        model.generate([PROMPT], sample=True, seed=seed, max_new_tokens=8, temperature=3.0).new_ids
+        for seed in (1, 1, 2, 3)
+    ]
     assert torch.equal(torch.random.get_rng_state(), before)
     assert draws[0] == draws[1]
     assert len(set(draws)) > 1
@@ -167,7 +177,9 @@ def test_a_checkpoints_habits_do_not_slip_in(opened: Open) -> None:
     habits = model.hf.generation_config
     before = habits.to_dict()
     try:
-        habits.update(do_sample=True, temperature=5.0, top_k=3, repetition_penalty=9.0, num_beams=3, no_repeat_ngram_size=1)
+        habits.update(
+            do_sample=True, temperature=5.0, top_k=3, repetition_penalty=9.0, num_beams=3, no_repeat_ngram_size=1
+        )
         assert model.generate([PROMPT], max_new_tokens=6).new_ids == (expected,)
     finally:
         habits.update(**{key: before[key] for key in before if key in vars(habits)})
@@ -194,7 +206,12 @@ def test_texts(spoken: Callable[[Task], Model]) -> None:
 def test_encoder_decoders(opened: Open, family: str) -> None:
     model = opened(family, family="encoder_decoder")
     start = model._decoder_prompts(None, 1).ids[0]
-    for edit in (None, ca.ablate("encoder.resid_post[1]@-1"), ca.scale("cross.k[1]@1", -2.0), ca.add("resid_post[1]", VECTOR)):
+    for edit in (
+        None,
+        ca.ablate("encoder.resid_post[1]@-1"),
+        ca.scale("cross.k[1]@1", -2.0),
+        ca.add("resid_post[1]", VECTOR),
+    ):
         found = model.generate(RAGGED, edit=edit, max_new_tokens=10)
         for row, ids in enumerate(RAGGED):
             text, ends = list(start), model.hf.generation_config.eos_token_id
@@ -229,7 +246,11 @@ ERRORS: list[tuple[type[Exception], Callable[[Model], Any], str]] = [
         lambda m: m.generate([PROMPT], read="pattern[1]"),
         "'pattern[1]' cannot be read while text is generated. Sites with one value for each position can, at all positions.",
     ),
-    (PlanError, lambda m: m.generate([PROMPT], read="k_per_query_head[1]"), "'k_per_query_head[1]' cannot be read while"),
+    (
+        PlanError,
+        lambda m: m.generate([PROMPT], read="k_per_query_head[1]"),
+        "'k_per_query_head[1]' cannot be read while",
+    ),
     (PlanError, lambda m: m.generate([PROMPT], read="final"), "'final' cannot be read while text is generated."),
     (PlanError, lambda m: m.generate(RAGGED, read="z[1]"), "Reading while generating needs prompts of one length."),
     (TaskError, lambda m: m.generate([[]]), "The prompt [] has no tokens."),
@@ -247,5 +268,7 @@ def test_what_is_wrong_is_said(opened: Open, untouched: Any, error: type[Excepti
 
 
 def test_an_encoder_does_not_write(opened: Open) -> None:
-    with pytest.raises(ModelError, match=r"BertForMaskedLM cannot write text\. Causal and encoder-decoder models can\."):
+    with pytest.raises(
+        ModelError, match=r"BertForMaskedLM cannot write text\. Causal and encoder-decoder models can\."
+    ):
         opened("bert", family="encoder").generate([PROMPT])

@@ -37,7 +37,9 @@ def test_by_hand(seed: int) -> None:
             "logit_difference": x[row, right].mean() - x[row, wrong].mean(),
             "probability_difference": p[row, right].sum() - p[row, wrong].sum(),
             "log_probability": p[row, right].sum().log(),
-            "kl": torch.nn.functional.kl_div(p[row].log(), logits_of(99)[row].log_softmax(-1), log_target=True, reduction="sum"),
+            "kl": torch.nn.functional.kl_div(
+                p[row].log(), logits_of(99)[row].log_softmax(-1), log_target=True, reduction="sum"
+            ),
             "rank": (x[row] > x[row, right].max()).sum().double(),
             "accuracy": (x[row, right].max() > x[row, wrong].max()).double(),
         }
@@ -108,9 +110,18 @@ ERRORS: list[tuple[Callable[[], Any], str]] = [
     (lambda: Metric("kl", ANSWERS), "kl compares with a reference run. Use metric.against(logits of the reference)."),
     (lambda: Metric("rank", ()), "rank needs an answer for each prompt. Give answers=[...] with the task."),
     (lambda: Metric("accuracy", ((1,), ())), "accuracy needs an answer for each prompt."),
-    (lambda: Metric("logit_difference", ANSWERS), "logit_difference needs a wrong answer for each prompt. Give wrong=[...],"),
-    (lambda: Metric("probability_difference", ANSWERS, ((1,), ())), "probability_difference needs a wrong answer for each"),
-    (lambda: as_metric(None, [[1, 2]]), "Prompts alone have no metric. Give a task with answers, or metric=function of"),
+    (
+        lambda: Metric("logit_difference", ANSWERS),
+        "logit_difference needs a wrong answer for each prompt. Give wrong=[...],",
+    ),
+    (
+        lambda: Metric("probability_difference", ANSWERS, ((1,), ())),
+        "probability_difference needs a wrong answer for each",
+    ),
+    (
+        lambda: as_metric(None, [[1, 2]]),
+        "Prompts alone have no metric. Give a task with answers, or metric=function of",
+    ),
 ]
 
 

@@ -128,8 +128,9 @@ def test_a_plan_prints_what_will_be_done(opened: Open, pairs: Any) -> None:
     swept = str(model.plan(pairs(), over="resid_pre[*]@*"))
     assert "rows resume from their layer and position" in swept
     with_gradients = str(model.plan(EVEN, grad="resid_pre[*]", metric=metric, logits="last"))
-    assert "differentiate the metric at resid_pre[0], resid_pre[1], resid_pre[2], resid_pre[3], no gradient of any weight" in (
-        with_gradients
+    assert (
+        "differentiate the metric at resid_pre[0], resid_pre[1], resid_pre[2], resid_pre[3], no gradient of any weight"
+        in (with_gradients)
     )
 
 

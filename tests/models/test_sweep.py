@@ -174,7 +174,9 @@ def test_both_directions(opened: Open, pairs: Any, family: str) -> None:
         assert torch.allclose(found.base, base, **EXACT)
         assert torch.allclose(found.source, source, **EXACT)
         normal = found.normalised()
-        assert torch.allclose(normal, (found.values - base[:, None]) / (source - base)[:, None], equal_nan=True, **EXACT)
+        assert torch.allclose(
+            normal, (found.values - base[:, None]) / (source - base)[:, None], equal_nan=True, **EXACT
+        )
 
 
 def test_the_whole_stream_carries_everything(opened: Open, pairs: Any) -> None:
@@ -213,8 +215,12 @@ def test_a_sweep_finishes_with_hardly_any_memory(opened: Open, pairs: Any, monke
     model, task, rows = opened("llama", "sdpa"), pairs(), []
     expected = model.sweep(task, "resid_pre[*]@*")
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1)
-    with model.anatomy.stacks[""].layers[-1].module.register_forward_hook(
-        lambda module, args, output: rows.append((output if isinstance(output, Tensor) else output[0]).shape[0])
+    with (
+        model.anatomy.stacks[""]
+        .layers[-1]
+        .module.register_forward_hook(
+            lambda module, args, output: rows.append((output if isinstance(output, Tensor) else output[0]).shape[0])
+        )
     ):
         found = model.sweep(task, "resid_pre[*]@*")
     assert max(rows) == 1
@@ -243,7 +249,9 @@ LATER = ("mixtral", "gpt_oss", "olmo2", "granite", "opt", "gptj")
 def test_other_families(opened: Open, pairs: Any, family: str) -> None:
     model, task = opened(family, dtype=torch.float32), pairs()
     layer = model.anatomy.stacks[""].layers[1]
-    kinds = [k for k in ("resid_pre", "resid_mid", "z", "attn_out", "mlp_out", "mlp_in", "resid_post") if k in layer.places]
+    kinds = [
+        k for k in ("resid_pre", "resid_mid", "z", "attn_out", "mlp_out", "mlp_in", "resid_post") if k in layer.places
+    ]
     over = ", ".join(f"{kind}[1]@*" for kind in kinds)
     expected = slowly(model, task, over, "patch", metric_of(task), "denoise")
     scale = float(expected[~expected.isnan()].abs().max())
@@ -253,7 +261,11 @@ def test_other_families(opened: Open, pairs: Any, family: str) -> None:
 @pytest.mark.parametrize("family", ["llama", pytest.param("gemma2", marks=pytest.mark.all), "bloom"])
 def test_strict_is_bit_identical_to_strict_runs(opened: Open, pairs: Any, family: str) -> None:
     model, task = opened(family, dtype=torch.float32), pairs()
-    for over in ("resid_pre[1:3]@*", "z[1].head[*]@-1", "resid_mid[2]@1, mlp_act[1]@2, resid_post[*]@subject, pattern[1].head[2]"):
+    for over in (
+        "resid_pre[1:3]@*",
+        "z[1].head[*]@-1",
+        "resid_mid[2]@1, mlp_act[1]@2, resid_post[*]@subject, pattern[1].head[2]",
+    ):
         sites = [s for s in over.split(", ") if Site.parse(s).kind in model.anatomy.layer(Site("z", 1)).places]
         part = ", ".join(sites)
         found = model.sweep(task, part, strict=True)
@@ -352,7 +364,11 @@ def test_an_encoder_is_swept_at_all_positions(opened: Open, pairs: Any) -> None:
 
 ERRORS: list[tuple[type[Exception], Callable[[Model, Any], Any], str]] = [
     (PlanError, lambda m, t: m.sweep(t, "z[*]", direction="denois"), "direction is 'denois': did you mean 'denoise'?"),
-    (PlanError, lambda m, t: m.sweep(t, "z[*]", edit="zro"), "edit is 'zro': did you mean 'zero'? Or give a function of"),
+    (
+        PlanError,
+        lambda m, t: m.sweep(t, "z[*]", edit="zro"),
+        "edit is 'zro': did you mean 'zero'? Or give a function of",
+    ),
     (PlanError, lambda m, t: m.sweep(t, "logits"), "'logits' cannot be swept. A sweep goes over sites of the layers"),
     (PlanError, lambda m, t: m.sweep(t, "", edit="zero"), "Nothing is named by ''"),
     (PlanError, lambda m, t: m.sweep(t, "z[*]", batch=0), "batch is 0. It is a number of rows, one or more, or"),
@@ -370,9 +386,17 @@ ERRORS: list[tuple[type[Exception], Callable[[Model, Any], Any], str]] = [
         lambda m, t: m.sweep([[1, 2, 3]], "z[*]", metric=user_metric),
         "Patching needs a contrast prompt for each prompt. Give contrasts=[...] with the task, or use edit=",
     ),
-    (TaskError, lambda m, t: m.sweep([[1, 2, 3]], "z[*]", edit="zero"), "Prompts alone have no metric. Give a task with"),
+    (
+        TaskError,
+        lambda m, t: m.sweep([[1, 2, 3]], "z[*]", edit="zero"),
+        "Prompts alone have no metric. Give a task with",
+    ),
     (TaskError, lambda m, t: m.sweep(t, "z[*]", metric="kl"), "kl compares with a reference run."),
-    (TaskError, lambda m, t: m.sweep(t, "z[*]", metric="logit_diference"), "'logit_diference' is not a metric: did you mean"),
+    (
+        TaskError,
+        lambda m, t: m.sweep(t, "z[*]", metric="logit_diference"),
+        "'logit_diference' is not a metric: did you mean",
+    ),
 ]
 
 
@@ -391,13 +415,17 @@ def test_contrasts_of_another_length_are_refused(opened: Open, pairs: Any) -> No
 
 
 def test_encoder_decoders_are_refused(opened: Open, pairs: Any) -> None:
-    with pytest.raises(PlanError, match=r"T5ForConditionalGeneration is an encoder-decoder\. Sweeps go over models with one"):
+    with pytest.raises(
+        PlanError, match=r"T5ForConditionalGeneration is an encoder-decoder\. Sweeps go over models with one"
+    ):
         opened("t5").sweep(pairs(), "z[*]", metric=user_metric)
 
 
 @pytest.mark.all
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("family", ["qwen2", "qwen3", "phi3", "olmo2", "cohere", "starcoder2", "stablelm", "nemotron", "gemma"])
+@pytest.mark.parametrize(
+    "family", ["qwen2", "qwen3", "phi3", "olmo2", "cohere", "starcoder2", "stablelm", "nemotron", "gemma"]
+)
 def test_more_families(opened: Open, pairs: Any, family: str, attention: str) -> None:
     model, task = opened(family, attention), pairs()
     served = sorted(k for k in KINDS_OF_LAYERS if k in model.anatomy.layer(Site("z", 2)).places)

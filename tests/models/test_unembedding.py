@@ -24,7 +24,9 @@ def test_the_last_stream_gives_the_logits(opened: Open, family: str) -> None:
     assert torch.allclose(model.unembed(run["resid_post[3]"][0, -1]), run.logits[0, -1], atol=1e-10)
     tokens = [3, 100, 3, 0]
     assert torch.allclose(model.unembed(run["resid_post[3]"], tokens), run.logits[..., tokens], atol=1e-10)
-    assert torch.allclose(model.unembed(run["resid_post[3]"], torch.tensor(tokens)), run.logits[..., tokens], atol=1e-10)
+    assert torch.allclose(
+        model.unembed(run["resid_post[3]"], torch.tensor(tokens)), run.logits[..., tokens], atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -76,7 +78,9 @@ def test_what_is_no_matrix_is_refused(opened: Open) -> None:
         assert not other._unembedding.exact
         with pytest.raises(ModelError) as caught:
             other.unembed(torch.ones(32))
-        assert str(caught.value).startswith("The unembedding of LlamaForCausalLM is more than a matrix, a scale and a soft-cap.")
+        assert str(caught.value).startswith(
+            "The unembedding of LlamaForCausalLM is more than a matrix, a scale and a soft-cap."
+        )
         # Sweeps then run every layer and read the logits as they are.
         sweep = other.sweep(IDS, "z[1].head[*]@-1", edit="zero", metric=lambda logits: logits[:, 3])
         assert sweep.tier == "full"

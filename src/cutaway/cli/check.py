@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cutaway.models.check import CheckReport, SiteReport
-    from cutaway.models.laws import Finding
+    from cutaway.models.law_bench import Finding
 
 _SAYS = {
     "idle": "an idle run is the plain network, bit for bit",

@@ -114,9 +114,7 @@ class Run(Mapping[Site, "Tensor"]):
         if isinstance(site.layer, Span):
             return self._stacked(table, site, done)
         for held, value in table.items():
-            if (held.kind, held.layer, held.stack) == (site.kind, site.layer, site.stack) and _holds(
-                held, site
-            ):
+            if (held.kind, held.layer, held.stack) == (site.kind, site.layer, site.stack) and _holds(held, site):
                 return self._part(held, value, site)
         spread = [name for name in ("head", "unit", "expert") if isinstance(getattr(site, name), Span)]
         if len(spread) == 1 and (parts := self._gathered(table, site, spread[0])):
@@ -136,9 +134,7 @@ class Run(Mapping[Site, "Tensor"]):
         assert isinstance(site.layer, Span)
         wanted = [layer for layer in site.layer.indices(size) if any(s.layer == layer for s in mine)]
         if not wanted:
-            raise SiteError(
-                f"No layer of '{site}' was {done} in this run.", "", f'Ask for them: read="{site}".'
-            )
+            raise SiteError(f"No layer of '{site}' was {done} in this run.", "", f'Ask for them: read="{site}".')
         parts = [
             self._find(
                 table,

@@ -240,9 +240,7 @@ def _index(text: str, whole: str) -> Index:
     if re.fullmatch(r"(-?\d+)?:(-?\d+)?(:-?\d+)?", text):
         numbers = [int(part) if part else None for part in text.split(":")]
         if len(numbers) == 3 and numbers[2] == 0:
-            raise SiteError(
-                f"{text!r} in {whole!r} steps by 0.", "A slice steps by 1 or more,", "as in '0:12:2'."
-            )
+            raise SiteError(f"{text!r} in {whole!r} steps by 0.", "A slice steps by 1 or more,", "as in '0:12:2'.")
         return Span(*numbers)
     raise SiteError(
         f"{text!r} in {whole!r} is not an index.",
@@ -267,9 +265,7 @@ def _validate(site: Site) -> None:
     if (part == "ends") != (site.layer is None):
         if part == "ends":
             raise SiteError(f"{site.kind!r} belongs to no layer.", "", f"Write {site.kind!r} alone.")
-        raise SiteError(
-            f"{site.kind!r} needs a layer.", "", f"Write {site.kind + '[5]'!r} or {site.kind + '[*]'!r}."
-        )
+        raise SiteError(f"{site.kind!r} needs a layer.", "", f"Write {site.kind + '[5]'!r} or {site.kind + '[*]'!r}.")
     for field in ("head", "expert"):
         if getattr(site, field) is not None and field not in dims:
             able = [kind for kind, (_, names) in KINDS.items() if field in names]
@@ -277,9 +273,7 @@ def _validate(site: Site) -> None:
     if site.kind == "router" and site.unit is not None:
         raise SiteError("The units of 'router' are its experts.", "", "Write 'router[3].expert[2]'.")
     if isinstance(site.position, str) and not _NAME.fullmatch(site.position):
-        raise SiteError(
-            f"{site.position!r} is not a name of a position.", "", "Write a word, as in '@subject'."
-        )
+        raise SiteError(f"{site.position!r} is not a name of a position.", "", "Write a word, as in '@subject'.")
 
 
 def _expanded(site: Site, field: str, size: int) -> Sequence[Site]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import nn
 from cutaway.core.errors import SiteError
 from cutaway.core.site import KINDS, Site
 from cutaway.models import layer_parts, probe, stacks
-from cutaway.models.layer_parts import Place
+from cutaway.models.place import Place
 
 PROBE_LENGTH = 6
 
@@ -326,7 +327,7 @@ def _examine(anatomy: Anatomy) -> dict[str, Stack]:
 def _refuse_broken_chains(layers: list[Layer], traces: list[probe.Trace]) -> None:
     """The stream after a layer is the stream before the next one; where it is not, neither is served."""
     ran = [(layer, trace) for layer, trace in zip(layers, traces, strict=True) if trace.runs == 1]
-    links = list(zip(ran, ran[1:]))
+    links = list(pairwise(ran))
     broken = [
         (before, after)
         for (before, gave), (after, took) in links

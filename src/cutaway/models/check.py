@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cutaway.core.progress import track
 from cutaway.core.site import KINDS
 from cutaway.models import laws, running_laws
-from cutaway.models.laws import Bench, Finding
+from cutaway.models.law_bench import Bench, Finding
 from cutaway.models.running_laws import tier_of
 
 if TYPE_CHECKING:

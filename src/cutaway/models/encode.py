@@ -45,9 +45,7 @@ def encode(prompts: Prompts, tokenizer: Any, named: Mapping[str, Sequence[int]] 
         prompts = [prompts]
     ids = tuple(_ids(entry, tokenizer) for entry in prompts)
     if not ids:
-        raise TaskError(
-            "There are no prompts.", "Give a text, a list of texts, lists of token ids, or a task."
-        )
+        raise TaskError("There are no prompts.", "Give a text, a list of texts, lists of token ids, or a task.")
     return _checked(Encoded(ids, dict(named or {})))
 
 

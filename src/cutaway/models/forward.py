@@ -96,9 +96,7 @@ def input_device(hf: Any) -> torch.device:
     return torch.device(hf.device)
 
 
-def execute(
-    hf: Any, anatomy: Anatomy, request: Request, *, batch: int | str = "auto", token_texts: Any = None
-) -> Run:
+def execute(hf: Any, anatomy: Anatomy, request: Request, *, batch: int | str = "auto", token_texts: Any = None) -> Run:
     """Carry out a run, batch by batch."""
     rows = [row for row in range(len(request.encoded.ids)) for _ in range(request.scales)]
     size = _rows_at_once(hf, anatomy, request, batch)
@@ -366,4 +364,3 @@ def _cat(tensors: list[Tensor], site: Site | str) -> Tensor | None:
         out[(slice(row, row + t.shape[0]), *(slice(0, n) for n in t.shape[1:]))] = t
         row += t.shape[0]
     return out
-

@@ -81,9 +81,7 @@ def generate(
         options: further options of transformers' `generate`.
     """
     if not hasattr(model.hf, "generate") or not model.anatomy.has_unembedding or not model.hf.can_generate():
-        raise ModelError(
-            f"{type(model.hf).__name__} cannot write text.", "Causal and encoder-decoder models can."
-        )
+        raise ModelError(f"{type(model.hf).__name__} cannot write text.", "Causal and encoder-decoder models can.")
     if max_new_tokens < 1:
         raise PlanError(f"max_new_tokens is {max_new_tokens}.", "It is 1 or more.")
     encoded = encode(prompts, model.tokenizer)
@@ -309,9 +307,7 @@ def _generation(
     new: tuple[tuple[int, ...], ...],
     values: dict[Site, Tensor],
 ) -> Generation:
-    texts = tuple(
-        model.tokenizer.decode(row, skip_special_tokens=True) if model.tokenizer else str(row) for row in new
-    )
+    texts = tuple(model.tokenizer.decode(row, skip_special_tokens=True) if model.tokenizer else str(row) for row in new)
     scales = next((edit.scales for edit in edits if len(edit.scales) > 1), (1.0,))
     prompts = tuple(encoded.ids[row] for row in rows)
     run = None

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,168 +21,11 @@ from torch import Tensor, nn
 from cutaway.core.edit import Edit, apply
 from cutaway.core.site import KINDS, Site
 from cutaway.models import taps
-from cutaway.models.anatomy import Layer, probe_tolerance
-from cutaway.models.forward import model_inputs
-from cutaway.models.layer_parts import projection_weight
-from cutaway.models.program import Clock, Program
-
-if TYPE_CHECKING:
-    from cutaway.models.model import Model
+from cutaway.models.anatomy import Layer
+from cutaway.models.law_bench import Bench, Finding, difference, noise_in_row, output_gap, sample, tries
+from cutaway.models.place import projection_weight
 
 STREAM = ("resid_pre", "attn_contrib", "resid_mid", "mlp_contrib", "resid_post")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a law found.
-
-    Attributes:
-        law: its name.
-        worst: the largest difference that was found.
-        allowed: the largest difference that passes.
-        tried: how many sites or places were tried.
-        faults: site -> what is wrong with it; empty where the law holds.
-        skipped: why the law was not tried, where it was not.
-    """
-
-    law: str
-    worst: float = 0.0
-    allowed: float = 0.0
-    tried: int = 0
-    faults: dict[Site, str] = field(default_factory=dict)
-    skipped: str = ""
-    broken: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """True when nothing was found to be wrong."""
-        return not self.faults and not self.broken
-
-    def record(self) -> dict[str, Any]:
-        """The finding as plain data, for JSON."""
-        names = ("law", "worst", "allowed", "tried", "skipped", "broken", "passed")
-        found = {name: getattr(self, name) for name in names}
-        found["worst"] = found["worst"] if math.isfinite(found["worst"]) else None
-        return {**found, "faults": {str(site): reason for site, reason in self.faults.items()}}
-
-
-@dataclass
-class Bench:
-    """A network with a prompt to try laws on, and what it gives untouched.
-
-    Attributes:
-        model: the network.
-        prompt, decoder: token ids; `decoder` for encoder-decoders.
-    """
-
-    model: Model
-    prompt: tuple[int, ...]
-    decoder: tuple[int, ...] | None
-    _untouched: dict[int, Tensor] = field(default_factory=dict)
-
-    @staticmethod
-    def of(model: Model, length: int = 8, seed: int = 3) -> Bench:
-        """A bench with a prompt of random tokens."""
-        generator = torch.Generator().manual_seed(seed)
-        high = max(6, min(model.anatomy.vocab_size, 1000) - 5)
-        ids = [tuple(torch.randint(5, high, (n,), generator=generator).tolist()) for n in (length, length - 2)]
-        bench = Bench(model, ids[0], ids[1] if model.anatomy.is_encoder_decoder else None)
-        bench.output()  # some networks settle their configuration in their first pass
-        return bench
-
-    @cached_property
-    def layers(self) -> list[tuple[str, Layer]]:
-        """Every layer with the name of its stack, cross-attention as a stack of its own."""
-        stacks = self.model.anatomy.stacks
-        found = [(name, layer) for name, stack in stacks.items() for layer in stack.layers]
-        return found + [("cross", layer) for stack in stacks.values() for layer in stack.cross.values()]
-
-    @property
-    def sites(self) -> list[Site]:
-        """Every site that is served, whole."""
-        return [
-            Site(kind, layer.index, stack=name) for name, layer in self.layers for kind in KINDS if kind in layer.places
-        ]
-
-    @cached_property
-    def base(self) -> Tensor:
-        """The output of the untouched network."""
-        return self.output()
-
-    def untouched(self, rows: int) -> Tensor:
-        """The output of the untouched network for so many rows, computed once."""
-        if rows not in self._untouched:
-            self._untouched[rows] = self.output(rows)
-        return self._untouched[rows]
-
-    @property
-    def tolerance(self) -> float:
-        """The rounding of a few operations in the network's dtype."""
-        return probe_tolerance(self.model.hf)
-
-    def output(self, rows: int = 1) -> Tensor:
-        """What the plain network gives, with the prompt in so many rows."""
-        with torch.no_grad():
-            return main_output(self.model.hf(**self.inputs(rows)))
-
-    def run(
-        self, reads: Sequence[Site] = (), edits: Sequence[Edit] = (), rows: int = 1
-    ) -> tuple[Tensor, dict[Site, Tensor]]:
-        """The whole output and what was read, with the prompt in so many rows."""
-        program = Program(self.model.anatomy, reads, edits, self.clock(rows))
-        with torch.no_grad(), program.installed():
-            output = main_output(self.model.hf(**self.inputs(rows)))
-        return output, program.values
-
-    def clock(self, rows: int) -> Clock:
-        """Where the tokens of so many rows stand."""
-        length = len(self.decoder if self.decoder is not None else self.prompt)
-        return Clock([length] * rows, rows=list(range(rows)), cross_lengths=[len(self.prompt)] * rows)
-
-    def inputs(self, rows: int) -> dict[str, Any]:
-        """The arguments of a plain pass with the prompt in so many rows."""
-        decoder = None if self.decoder is None else [self.decoder] * rows
-        return model_inputs(self.model.hf, [self.prompt] * rows, decoder)
-
-    def refuse(self, site: Site, reason: str) -> None:
-        """Serve a site no longer."""
-        layer = self.model.anatomy.layer(site)
-        layer.places.pop(site.kind, None)
-        layer.refused[site.kind] = reason
-
-
-def main_output(output: Any) -> Tensor:
-    """The logits of a network, or its last hidden state where it has no unembedding."""
-    for name in ("logits", "last_hidden_state"):
-        if isinstance(found := getattr(output, name, None), Tensor):
-            return found
-    return next(t for t in output.values() if isinstance(t, Tensor))
-
-
-def difference(a: Tensor, b: Tensor) -> float:
-    """The largest difference of two tensors, beside the largest entry of the second."""
-    if a.shape != b.shape:
-        return float("inf")
-    if torch.equal(a, b):
-        return 0.0
-    gap = (a.double() - b.double()).abs().max() / b.double().abs().max().clamp_min(1e-12)
-    return float(gap) if torch.isfinite(gap) else float("inf")
-
-
-def _tries(
-    sites: Sequence[Site], differs: Callable[[Sequence[Site]], float], allowed: float = 0.0
-) -> dict[Site, float]:
-    """The sites that are at fault: all are tried at once, and halves of what fails again."""
-    gap = differs(sites)
-    if gap <= allowed:
-        return {}
-    if len(sites) == 1:
-        return {sites[0]: gap}
-    middle = len(sites) // 2
-    return _tries(sites[:middle], differs, allowed) | _tries(sites[middle:], differs, allowed)
-
-
-# --- the laws ----------------------------------------------------------------------------------------------------
 
 
 def idle(bench: Bench) -> Finding:
@@ -204,7 +45,7 @@ def idle(bench: Bench) -> Finding:
 
 def reads(bench: Bench) -> Finding:
     """A run that reads every site is the plain network, bit for bit."""
-    gaps = _tries(bench.sites, lambda sites: _gap(bench, sites, ()))
+    gaps = tries(bench.sites, lambda sites: output_gap(bench, sites, ()))
     faults = {s: f"reading it changes the output by {g:.1e}" for s, g in gaps.items()}
     sound = [site for site in bench.sites if site not in gaps]
     values = bench.run(sound)[1]
@@ -218,35 +59,10 @@ def write_back(bench: Bench) -> Finding:
     faults: dict[Site, str] = {}
     for kind in KINDS:
         sites = [site for site in bench.sites if site.kind == kind]
-        found = _tries(sites, lambda some: _gap(bench, (), [apply(s, torch.clone) for s in some])) if sites else {}
+        found = tries(sites, lambda some: output_gap(bench, (), [apply(s, torch.clone) for s in some])) if sites else {}
         worst = max([worst, *found.values()])
         faults |= {s: f"writing back what was read changes the output by {g:.1e}" for s, g in found.items()}
     return Finding("write_back", worst, 0.0, len(bench.sites), faults)
-
-
-def _gap(bench: Bench, reads: Sequence[Site], edits: Sequence[Edit]) -> float:
-    try:
-        return difference(bench.run(reads, edits)[0], bench.base)
-    except Exception:  # noqa: BLE001 - whatever a network raises under a tap is the law's finding
-        return float("inf")
-
-
-def sample(bench: Bench, sites: Sequence[Site]) -> list[Site]:
-    """The sites of the first, the middle and the last of the layers that are built alike."""
-    alike: dict[Any, list[Site]] = {}
-    for site in sites:
-        layer = bench.model.anatomy.layer(site)
-        alike.setdefault((site.kind, site.stack, _build(layer)), []).append(site)
-    return [s for some in alike.values() for s in dict.fromkeys((some[0], some[len(some) // 2], some[-1]))]
-
-
-def _build(layer: Layer) -> Any:
-    """How a layer is built: equal for layers that differ in their weights only."""
-    places = [
-        (kind, place.side, place.path.removeprefix(layer.path), place.index, place.scale, place.flat, place.fleeting)
-        for kind, place in layer.places.items()
-    ]
-    return (type(layer.module), tuple(places), tuple(layer.refused), layer.n_heads, layer.n_kv_heads)
 
 
 def effects(bench: Bench) -> tuple[Finding, Finding]:
@@ -340,22 +156,6 @@ def _add_cross(values: dict[Site, Tensor], layer: Layer, own: dict[str, Tensor])
     return True
 
 
-def noise_in_row(row: int, size: float = 1.0, *, seed: int | None = None) -> Callable[[Tensor], Tensor]:
-    """A function that adds noise to one row of a value: `size` times as large as the row's entries spread."""
-
-    def change(value: Tensor) -> Tensor:
-        new = value.clone()
-        generator = torch.Generator().manual_seed(row if seed is None else seed)
-        noise = torch.randn(value.shape[1:], generator=generator, dtype=torch.float32).to(value)
-        entries = value[row].detach().float()
-        entries = entries[torch.isfinite(entries) & (entries > -1e30)]  # a mask is no spread
-        spread = float(entries.std()) if entries.numel() > 1 else 1.0
-        new[row] = value[row] + noise * (size * (spread or 1.0))
-        return new
-
-    return change
-
-
 def _sum_gap(layer: Layer, found: dict[str, Tensor], written: str) -> float | None:
     """How far the stream after a layer is from the sum of its parts; None where the parts are not known."""
     gaps: list[float] = []
@@ -412,7 +212,7 @@ def output_projections(bench: Bench) -> Finding:
     if not able:
         return Finding("output_projections", skipped="no layer has a plain matrix that takes z to the stream")
     allowed = bench.tolerance * 20
-    faults = _tries(
+    faults = tries(
         [Site("z", layer.index, stack=name) for name, layer in able],
         lambda s: _projection_gap(bench, s),
         allowed,

@@ -51,16 +51,10 @@ class Metric:
         if self.name not in METRICS:
             raise TaskError(f"{self.name!r} is not a metric:", nearest(self.name, METRICS))
         if self.name == "kl" and self.reference is None:
-            raise TaskError(
-                "kl compares with a reference run.", "", "Use metric.against(logits of the reference)."
-            )
+            raise TaskError("kl compares with a reference run.", "", "Use metric.against(logits of the reference).")
         if self.name != "kl" and not (self.answers and all(self.answers)):
-            raise TaskError(
-                f"{self.name} needs an answer for each prompt.", "", "Give answers=[...] with the task."
-            )
-        if self.name in ("logit_difference", "probability_difference") and not (
-            self.wrong and all(self.wrong)
-        ):
+            raise TaskError(f"{self.name} needs an answer for each prompt.", "", "Give answers=[...] with the task.")
+        if self.name in ("logit_difference", "probability_difference") and not (self.wrong and all(self.wrong)):
             raise TaskError(
                 f"{self.name} needs a wrong answer for each prompt.",
                 "",
@@ -92,9 +86,7 @@ class Metric:
             assert self.reference is not None
             reference = self.reference.to(logits.device)[list(rows)]
             return (reference.exp() * (reference - _precise(logits).log_softmax(-1))).sum(-1)
-        return torch.stack(
-            [self._one(logits[i], self.answers[row], self._wrong(row)) for i, row in enumerate(rows)]
-        )
+        return torch.stack([self._one(logits[i], self.answers[row], self._wrong(row)) for i, row in enumerate(rows)])
 
     def of_tokens(self, logits: Tensor, rows: Sequence[int]) -> Tensor:
         """The metric from the logits of `self.tokens` alone [row, token] (only where `needs_vocabulary` is False)."""
@@ -136,18 +128,10 @@ def metric_of(encoded: EncodedTask, name: str | None = None) -> Metric:
     """
     chosen = name or encoded.task.metric
     if chosen == "kl":
-        raise TaskError(
-            "kl compares with a reference run.", "", "Use metric_of(task, 'accuracy').against(logits)."
-        )
-    if (
-        name is None
-        and chosen in ("logit_difference", "probability_difference")
-        and not any(encoded.wrong_ids)
-    ):
+        raise TaskError("kl compares with a reference run.", "", "Use metric_of(task, 'accuracy').against(logits).")
+    if name is None and chosen in ("logit_difference", "probability_difference") and not any(encoded.wrong_ids):
         chosen = "log_probability"
-    return Metric(
-        chosen, tuple(encoded.answer_ids), tuple(encoded.wrong_ids) if any(encoded.wrong_ids) else ()
-    )
+    return Metric(chosen, tuple(encoded.answer_ids), tuple(encoded.wrong_ids) if any(encoded.wrong_ids) else ())
 
 
 def as_metric(metric: Any, encoded: Any) -> Any:

@@ -24,7 +24,7 @@ from cutaway.models import forward, unembedding
 from cutaway.models.anatomy import Anatomy
 from cutaway.models.encode import Encoded, Prompts, encode
 from cutaway.models.forward import Request
-from cutaway.models.layer_parts import projection_weight
+from cutaway.models.place import projection_weight
 from cutaway.models.program import Clock, Program
 from cutaway.models.resolve import resolve
 
@@ -205,13 +205,9 @@ class Model:
         """Change one site after another and measure each; see `cutaway.models.sweep.sweep`."""
         from cutaway.models.sweep import sweep
 
-        return sweep(
-            self, task, over, edit=edit, direction=direction, metric=metric, batch=batch, strict=strict
-        )
+        return sweep(self, task, over, edit=edit, direction=direction, metric=metric, batch=batch, strict=strict)
 
-    def generate(
-        self, prompts: Prompts, *, edit: Edit | Sequence[Edit] | None = None, **options: Any
-    ) -> Generation:
+    def generate(self, prompts: Prompts, *, edit: Edit | Sequence[Edit] | None = None, **options: Any) -> Generation:
         """Write on, with edits active at every step; see `cutaway.models.generate.generate`."""
         from cutaway.models.generate import generate
 
@@ -381,9 +377,7 @@ class Model:
     def _decoder_prompts(self, decoder: Prompts | None, n: int) -> Encoded | None:
         if not self.anatomy.is_encoder_decoder:
             if decoder is not None:
-                raise PlanError(
-                    f"{self.name} has no decoder beside its main stack.", "", "Leave decoder= out."
-                )
+                raise PlanError(f"{self.name} has no decoder beside its main stack.", "", "Leave decoder= out.")
             return None
         if decoder is not None:
             encoded = encode(decoder, self.tokenizer)
@@ -409,6 +403,4 @@ class Model:
         size = self.anatomy.vocab_size
         wrong = next((i for ids in encoded.ids for i in ids if not 0 <= i < size), None)
         if wrong is not None:
-            raise TaskError(
-                f"Token id {wrong} does not exist.", f"{self.name} has {size} tokens, 0 to {size - 1}."
-            )
+            raise TaskError(f"Token id {wrong} does not exist.", f"{self.name} has {size} tokens, 0 to {size - 1}.")

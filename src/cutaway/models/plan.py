@@ -107,9 +107,7 @@ def plan(
         else f"run all {n_layers} layers"
     )
     steps.append(
-        {"all": "unembed every position", "last": "unembed the last position", "none": "unembed nothing"}[
-            logits
-        ]
+        {"all": "unembed every position", "last": "unembed the last position", "none": "unembed nothing"}[logits]
     )
     if grads:
         steps.append(f"differentiate the metric at {_listed(grads)}, no gradient of any weight")

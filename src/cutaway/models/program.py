@@ -20,7 +20,7 @@ from cutaway.core.run import token_positions
 from cutaway.core.site import KIND_ORDER, KINDS, Site, Span
 from cutaway.models import taps
 from cutaway.models.anatomy import Anatomy, Layer
-from cutaway.models.layer_parts import Place
+from cutaway.models.place import Place
 
 Key = tuple[str, str, int | None]  # stack, kind, layer
 
@@ -251,9 +251,7 @@ class Program:
             if grads:
                 return place.put(raw, new)
             # Dividing by a multiplier rounds: what did not change must not be written.
-            return (
-                None if new is value or (not self.grad and torch.equal(new, value)) else place.put(raw, new)
-            )
+            return None if new is value or (not self.grad and torch.equal(new, value)) else place.put(raw, new)
 
         return visitor
 
@@ -301,9 +299,7 @@ class Program:
             {e for s in wanted for e in ([s.expert] if isinstance(s.expert, int) else range(layer.n_experts))}
         )
 
-        def tap(
-            original: Any, module: nn.Module, hidden: Tensor, indices: Tensor, weights: Tensor, *rest: Any
-        ) -> Any:
+        def tap(original: Any, module: nn.Module, hidden: Tensor, indices: Tensor, weights: Tensor, *rest: Any) -> Any:
             out = original(module, hidden, indices, weights, *rest)
             batch = self.clock.n_rows
             parts = hidden.new_zeros(layer.n_experts, *hidden.shape)
@@ -379,9 +375,7 @@ def index_of(site: Site, value: Tensor, clock: Clock, start: int) -> tuple[tuple
     elif isinstance(site.position, Span) and site.position != Span():
         size = value.shape[dims.index(where)]
         inside = [p for p in _span(site, clock, start + size) if start <= p < start + size]
-        index[dims.index(where)] = torch.tensor(
-            [p - start for p in inside], dtype=torch.long, device=value.device
-        )
+        index[dims.index(where)] = torch.tensor([p - start for p in inside], dtype=torch.long, device=value.device)
     for name, number in (("head", site.head), ("expert", site.expert), (dims[-1], site.unit)):
         if isinstance(number, int) and name in dims:
             index[dims.index(name)] = number

@@ -40,9 +40,7 @@ def resolve(
         lengths: number of positions of each prompt at a site; None where no prompts are known.
     """
     concrete = [replace(edit, site=site) for edit in edits for site in anatomy.expand(edit.site)]
-    needed = tuple(
-        {e.site.whole for e in concrete if e.operation in ("mean", "resample") and e.source is None}
-    )
+    needed = tuple({e.site.whole for e in concrete if e.operation in ("mean", "resample") and e.source is None})
     own: Mapping[Site, Tensor] = reference(needed) if needed else {}
     found = tuple(_resolved(edit, own, lengths) for edit in concrete)
     for edit in found:

@@ -81,9 +81,7 @@ class Pass:
             self.by_layer.setdefault(job.layer, []).append(row)
         device = input_device(self.model.hf)
         self.prompts = torch.tensor([job.prompt for job in self.jobs], device=device)
-        self.alive = [
-            sum(1 for job in self.jobs if job.layer <= layer) for layer in range(len(self.layers) + 1)
-        ]
+        self.alive = [sum(1 for job in self.jobs if job.layer <= layer) for layer in range(len(self.layers) + 1)]
 
     def run(self) -> Tensor:
         """The metric of every job [job]."""
@@ -107,9 +105,7 @@ class Pass:
             inputs |= {"past_key_values": cache, "use_cache": True}
             if accepts(hf, "position_ids"):
                 length = self.base.length
-                inputs["position_ids"] = torch.arange(self.start, length, device=inputs["input_ids"].device)[
-                    None
-                ]
+                inputs["position_ids"] = torch.arange(self.start, length, device=inputs["input_ids"].device)[None]
         return inputs
 
     # --- taps ----------------------------------------------------------------------------------------------------
@@ -197,9 +193,7 @@ class Pass:
                 return None
             final = final[:, -1:]  # the only position that the metric reads
             if isinstance(metric, Metric) and not metric.needs_vocabulary and ends.exact:
-                found.append(
-                    metric.of_tokens(ends.of_final(final[:, 0], metric.tokens), metric.rows or self.rows)
-                )
+                found.append(metric.of_tokens(ends.of_final(final[:, 0], metric.tokens), metric.rows or self.rows))
                 raise taps.Stop
             return final
 

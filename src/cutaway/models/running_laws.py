@@ -18,7 +18,7 @@ from cutaway.core.edit import Edit, apply
 from cutaway.core.site import KINDS, Site
 from cutaway.models import taps
 from cutaway.models.forward import accepts, model_inputs
-from cutaway.models.laws import Bench, Finding, difference, main_output, noise_in_row, sample
+from cutaway.models.law_bench import Bench, Finding, difference, main_output, noise_in_row, sample
 from cutaway.models.program import Program
 
 if TYPE_CHECKING:

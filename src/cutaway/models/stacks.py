@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ class Candidate:
         order = [index for index, _, _ in self.runs]
         if len(order) * 2 < len(self.blocks) or order != sorted(set(order)):
             return False
-        pairs = zip(self.runs, self.runs[1:])
+        pairs = pairwise(self.runs)
         return all(inp is not None and any(_same(t, inp) for t in outs) for (_, _, outs), (_, inp, _) in pairs)
 
 

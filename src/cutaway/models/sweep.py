@@ -77,9 +77,7 @@ class Sweep:
             for name in ("kind", "layer", "head", "unit", "position")
         }
         dims: list[str] = [
-            name
-            for name, found in axes.items()
-            if len(found) > 1 or (found[0] is not None and name not in ("kind",))
+            name for name, found in axes.items() if len(found) > 1 or (found[0] is not None and name not in ("kind",))
         ]
         table = (self.values if values is None else values).cpu().numpy()
         shape = [len(self.values), *(len(axes[name]) for name in dims)]
@@ -170,9 +168,7 @@ def _cells(model: Model, over: str | Site | Sequence[str | Site], base: Encoded)
     found: dict[Site, None] = {}
     for site in parse_sites(over):
         if KINDS[site.kind][0] == "ends" or site.stack or site.kind in ("router", "expert_out"):
-            raise PlanError(
-                f"'{site}' cannot be swept.", "A sweep goes over sites of the layers of the main stack."
-            )
+            raise PlanError(f"'{site}' cannot be swept.", "A sweep goes over sites of the layers of the main stack.")
         if isinstance(site.position, Span) and site.position.from_end and len(set(base.lengths)) > 1:
             raise PlanError(
                 f"'{site}' counts from the end of prompts of {min(base.lengths)} to {longest} tokens.",
@@ -232,9 +228,7 @@ class _Sweeping:
                 values[where[:, 0], where[:, 1]] = measured.to(values)
                 done += len(chunk)
         texts = tuple(tuple(self.model.token_strings(ids)) for ids in self.base.ids)
-        return Sweep(
-            self.cells, values, base, source, "strict" if self.strict else self.tier, computed, texts
-        )
+        return Sweep(self.cells, values, base, source, "strict" if self.strict else self.tier, computed, texts)
 
     def _groups(self) -> list[list[int]]:
         """Prompts of one length, as many as can be recorded at once."""
@@ -248,9 +242,7 @@ class _Sweeping:
                 )
             anatomy = self.model.anatomy
             width = 4 * (anatomy.n_layers * (4 * anatomy.d_model + 2 * anatomy.d_model))
-            size = (
-                1 if self.strict else memory.rows_at_once(length * width, length, input_device(self.model.hf))
-            )
+            size = 1 if self.strict else memory.rows_at_once(length * width, length, input_device(self.model.hf))
             groups += [[prompts[i] for i in chunk] for chunk in memory.chunks(prompts, size)]
         return groups
 
@@ -283,9 +275,7 @@ class _Sweeping:
         metric = self.metric.for_rows(prompts) if isinstance(self.metric, Metric) else self.metric
         return metric(logits)
 
-    def _new_values(
-        self, recording: Recording, prompts: list[int], source: Tensor
-    ) -> Callable[[Site, int], Tensor]:
+    def _new_values(self, recording: Recording, prompts: list[int], source: Tensor) -> Callable[[Site, int], Tensor]:
         """A function of a concrete site (position as an index) and a prompt's place that gives the new value."""
         if self.source is not None:
             other = self._record(self.source, prompts)
@@ -386,9 +376,7 @@ class _Sweeping:
         total = max(self.base.lengths)
         width = next(self.model.hf.parameters()).element_size()
         vocabulary = anatomy.vocab_size if getattr(self.metric, "needs_vocabulary", True) else 0
-        per_row = (
-            tokens * anatomy.d_model * 40 * width + 4 * total * anatomy.d_model * width + vocabulary * 12
-        )
+        per_row = tokens * anatomy.d_model * 40 * width + 4 * total * anatomy.d_model * width + vocabulary * 12
         return memory.rows_at_once(per_row, tokens, input_device(self.model.hf))
 
 
@@ -422,9 +410,7 @@ def _find_tier(model: Model) -> Tier:
     ids = torch.randint(5, max(6, min(anatomy.vocab_size, 1000) - 5), (2, 7), generator=generator).tolist()
     kinds = [kind for kind in ("resid_pre", "z", "mlp_out") if kind in anatomy.stacks[""].layers[-1].places]
     middle = anatomy.n_layers // 2
-    cells = tuple(
-        Site(kind, layer, position=p) for kind in kinds for layer, p in ((0, 0), (middle, 4), (middle, 2))
-    )
+    cells = tuple(Site(kind, layer, position=p) for kind in kinds for layer, p in ((0, 0), (middle, 4), (middle, 2)))
     cells = tuple(site for site in cells if site.kind in anatomy.layer(site).places)
     encoded, other = Encoded((tuple(ids[0]),)), Encoded((tuple(ids[1]),))
 

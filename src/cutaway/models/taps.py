@@ -18,17 +18,32 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers.integrations.moe import ExpertsInterface
 from transformers.modeling_utils import AttentionInterface
 
-Visitor = Callable[[Tensor], Tensor | None]
+from cutaway.models.attention_call import AttentionTap, Linear, Softmax, Visitor, attend
+
+__all__ = [
+    "AttentionTap",
+    "ModuleTap",
+    "Stop",
+    "Visitor",
+    "attention_taps",
+    "before",
+    "first_tensor",
+    "idle",
+    "inside",
+    "linear_inside",
+    "module_taps",
+    "softmax_inside",
+    "watching",
+]
 
 
 class Stop(BaseException):
@@ -135,7 +150,7 @@ def _place(tap: ModuleTap) -> Callable[[], None]:
 
 @contextlib.contextmanager
 def module_taps(taps: Sequence[ModuleTap]) -> Iterator[None]:
-    """Keep taps on modules for the length of a `with` block. Taps on one input, or on one output, run in the order given."""
+    """Keep taps on modules for the length of a `with` block. Taps on one value run in the order given."""
     removers: list[Callable[[], None]] = []
     # Hooks on outputs are put in front of others: the first to run is the last to be placed.
     ordered = [tap for tap in taps if tap.side != "out"] + [tap for tap in reversed(taps) if tap.side == "out"]
@@ -180,23 +195,6 @@ def watching(modules: Mapping[str, nn.Module], seen: Callable[..., None]) -> Ite
 
 
 # --- taps on attention -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class AttentionTap:
-    """Visitors on one attention call: `q k v z` [prompt, position, head, d_head], `scores pattern` [prompt, head, query, key].
-
-    `k_per_query_head` and `v_per_query_head` see the keys and values once for every query head, `sink` what columns of
-    the pattern beyond the keys take.
-    """
-
-    visitors: Mapping[str, Visitor] = field(default_factory=dict)
-    writes_weights: bool = False
-
-    @property
-    def wants_weights(self) -> bool:
-        """True when scores or pattern are asked for."""
-        return "scores" in self.visitors or "pattern" in self.visitors
 
 
 _attention_taps: dict[nn.Module, AttentionTap] = {}
@@ -271,118 +269,12 @@ def idle() -> bool:
 
 
 def _attend(
-    original: Callable[..., Any],
-    default: Callable[..., Any],
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *args: Any,
-    **kwargs: Any,
+    original: Callable[..., Any], default: Callable[..., Any], module: nn.Module, *args: Any, **kwargs: Any
 ) -> Any:
     tap = _attention_taps.get(module)
     if tap is None:
-        return original(module, query, key, value, *args, **kwargs)
-    see = tap.visitors
-    query = _visit_heads(see.get("q"), query)
-    key = _visit_heads(see.get("k"), key)
-    value = _visit_heads(see.get("v"), value)
-    with contextlib.ExitStack() as stack:
-        if "k_per_query_head" in see or "v_per_query_head" in see:
-            key, value = _per_query_head(see, query, key, value, module, stack)
-        if tap.wants_weights:
-            out = _attend_with_weights(tap, original, default, module, query, key, value, args, kwargs)
-        else:
-            out = original(module, query, key, value, *args, **kwargs)
-    z = out[0]
-    visit = see.get("z")
-    new = visit(z) if visit is not None else None
-    return out if new is None else (new, *out[1:])
-
-
-def _visit_heads(visit: Visitor | None, value: Tensor) -> Tensor:
-    """Show [prompt, head, position, d_head] as [prompt, position, head, d_head]."""
-    if visit is None:
-        return value
-    new = visit(value.transpose(1, 2))
-    return value if new is None else new.transpose(1, 2)
-
-
-def _per_query_head(
-    see: Mapping[str, Visitor],
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    module: nn.Module,
-    stack: contextlib.ExitStack,
-) -> tuple[Tensor, Tensor]:
-    """Repeat keys and values for each query head; where one is written, attention runs on the repeated ones."""
-    groups = query.shape[1] // key.shape[1]
-    wide_key, wide_value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
-    new_key = _visit_heads(see.get("k_per_query_head"), wide_key)
-    new_value = _visit_heads(see.get("v_per_query_head"), wide_value)
-    if all(new is wide or _unchanged(new, wide) for new, wide in ((new_key, wide_key), (new_value, wide_value))):
-        return key, value
-    if groups > 1:
-        before = module.num_key_value_groups
-        setattr(module, "num_key_value_groups", 1)  # noqa: B010 - a plain attribute of the module, not a parameter
-        stack.callback(setattr, module, "num_key_value_groups", before)
-    return new_key, new_value
-
-
-def _unchanged(new: Tensor, old: Tensor) -> bool:
-    return not new.requires_grad and torch.equal(new, old)
-
-
-class _Softmax(TorchFunctionMode):
-    """Sees the one softmax of an eager attention function: its input are the scores, its output the pattern."""
-
-    def __init__(self, visitors: Mapping[str, Visitor], keys: int | None) -> None:
-        super().__init__()
-        self.visitors, self.keys, self.changed = visitors, keys, False
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if function not in (torch.softmax, nn.functional.softmax, Tensor.softmax):
-            return function(*args, **kwargs)
-        scores = args[0] if args else kwargs["input"]
-        rest = args[1:] if args else ()
-        if not args:
-            kwargs = {name: value for name, value in kwargs.items() if name != "input"}
-        scores = self._seen("scores", scores)
-        return self._seen("pattern", function(scores, *rest, **kwargs))
-
-    def _seen(self, name: str, value: Tensor) -> Tensor:
-        keys = value.shape[-1] if self.keys is None else self.keys
-        visit, sink = self.visitors.get(name), self.visitors.get("sink")
-        if visit is None:
-            return value
-        new = visit(value[..., :keys])  # an attention sink is one more column: it is not a key
-        if name == "pattern" and sink is not None and keys < value.shape[-1]:
-            sink(value[..., keys:])
-        if new is None or _unchanged(new, value[..., :keys]):
-            return value
-        self.changed = True
-        return new if keys == value.shape[-1] else torch.cat([new, value[..., keys:]], dim=-1)
-
-
-class _Linear(TorchFunctionMode):
-    """Sees the one linear map with `width` outputs that a module computes by itself: the logits of a router."""
-
-    def __init__(self, visit: Visitor, width: int) -> None:
-        super().__init__()
-        self.visit, self.width = visit, width
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        out = function(*args, **(kwargs or {}))
-        if function is nn.functional.linear and out.shape[-1] == self.width:
-            new = self.visit(out)
-            return out if new is None else new
-        return out
+        return original(module, *args, **kwargs)
+    return attend(tap, original, default, module, *args, **kwargs)
 
 
 @contextlib.contextmanager
@@ -407,65 +299,9 @@ def inside(module: nn.Module, mode: Callable[[], TorchFunctionMode]) -> Iterator
 
 def softmax_inside(module: nn.Module, visitors: Mapping[str, Visitor]) -> contextlib.AbstractContextManager[None]:
     """See the softmax that runs inside one module's forward: attention that does not use the registry."""
-    return inside(module, lambda: _Softmax(visitors, None))
+    return inside(module, lambda: Softmax(visitors, None))
 
 
 def linear_inside(module: nn.Module, visit: Visitor, width: int) -> contextlib.AbstractContextManager[None]:
     """See the linear map with `width` outputs inside one module's forward."""
-    return inside(module, lambda: _Linear(visit, width))
-
-
-def _attend_with_weights(
-    tap: AttentionTap,
-    original: Callable[..., Any],
-    default: Callable[..., Any],
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Any:
-    eager_mask, rest, kwargs_eager = _eager_arguments(module, query, key, args, kwargs, original is default)
-    weights = {name: visit for name, visit in tap.visitors.items() if name in ("scores", "pattern", "sink")}
-    mode = _Softmax(weights, key.shape[-2])
-    if original is default:
-        with mode:
-            return default(module, query, key, value, eager_mask, *rest, **kwargs_eager)
-    if tap.writes_weights:
-        with mode:
-            out = default(module, query, key, value, eager_mask, *rest, **kwargs_eager)
-        if mode.changed:
-            return out
-        return original(module, query, key, value, *args, **kwargs)
-    # Reading must not change the answer: the model's own implementation gives z, its eager function the weights.
-    out = original(module, query, key, value, *args, **kwargs)
-    with mode:
-        default(module, query, key, value, eager_mask, *rest, **kwargs_eager)
-    return out
-
-
-def _eager_arguments(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    is_eager: bool,
-) -> tuple[Tensor | None, tuple[Any, ...], dict[str, Any]]:
-    """The mask (and the rest of the arguments) as an eager attention function expects them."""
-    kwargs = dict(kwargs)
-    mask = args[0] if args else kwargs.pop("attention_mask", None)
-    if is_eager:
-        return mask, args[1:], kwargs
-    if mask is None:
-        is_causal = kwargs.get("is_causal")
-        is_causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-        if query.shape[2] > 1 and is_causal:
-            shape = (query.shape[2], key.shape[2])
-            mask = torch.ones(shape, dtype=torch.bool, device=query.device).tril(key.shape[2] - query.shape[2])
-            mask = mask[None, None]
-    if mask is not None and mask.dtype == torch.bool:
-        lowest = torch.finfo(query.dtype).min
-        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, lowest)
-    return mask, args[1:], kwargs
+    return inside(module, lambda: Linear(visit, width))

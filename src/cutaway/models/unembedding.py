@@ -18,7 +18,7 @@ from torch.nn import functional
 from cutaway.core.errors import ModelError
 from cutaway.core.site import Site
 from cutaway.models import taps
-from cutaway.models.layer_parts import projection_weight
+from cutaway.models.place import projection_weight
 
 if TYPE_CHECKING:
     from cutaway.models.model import Model

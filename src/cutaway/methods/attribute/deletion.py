@@ -11,6 +11,7 @@ there are few sets of other words, so the interval is rough.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -29,7 +30,7 @@ from cutaway.models.multigrad import rows_at_once, scores_of_targets
 T = TypeVar("T")
 # At most so many predictions are tested, spread evenly over the prompts, and so many of each prompt's targets.
 TESTED = 8
-TARGETS_OF_A_PROMPT = 3
+TARGETS_OF_A_PROMPT = 2
 
 
 def deletion_check(
@@ -66,12 +67,14 @@ def deletion_check(
     if not able:
         return None
     chosen = _evenly(able, TESTED)
+    # Almost any hole brings a probability to nothing; in nats there is a difference.
+    scored = replace(targets, score_name="log_probability") if targets.score_name == "probability" else targets
     measured, random = [], []
     for number, (prompt, target) in enumerate(track(chosen, "taking tokens out")):
         inside = removable(model, targets, prompt)
         marked = _largest(attribution[prompt, target], inside, max(1, round(share * len(inside))))
         others = sets_like(marked, inside, controls, seed + number, lambda place: 0)
-        found = scores_without(model, targets, prompt, [(), marked, *others], neutral)[:, target]
+        found = scores_without(model, scored, prompt, [(), marked, *others], neutral, only=target)[:, 0]
         fall = found[0] - found[1:] if signed else np.abs(found[0] - found[1:])
         measured.append(float(fall[0]))
         random.append(fall[1:])
@@ -82,7 +85,7 @@ def deletion_check(
         how=f"Take the {share:.0%} of the tokens with the largest attributions out together ({len(chosen)} "
         f"prediction{'s' if len(chosen) > 1 else ''}) and measure how far the score {'falls' if signed else 'moves'}; "
         "the control takes out as many of the other tokens.",
-        unit=targets.unit,
+        unit=scored.unit,
     )
 
 
@@ -93,10 +96,17 @@ def removable(model: Model, targets: Targets, prompt: int) -> list[int]:
 
 
 def scores_without(
-    model: Model, targets: Targets, prompt: int, sets: Sequence[Sequence[int]], neutral: Tensor
+    model: Model,
+    targets: Targets,
+    prompt: int,
+    sets: Sequence[Sequence[int]],
+    neutral: Tensor,
+    *,
+    only: int | None = None,
 ) -> NDArray[np.float64]:
-    """Scores [set, target] of a prompt with the tokens of each set put out together."""
-    ids, positions = list(targets.ids[prompt]), targets.positions[prompt]
+    """Scores [set, target] of a prompt with the tokens of each set put out together; of one target, or of all."""
+    positions = targets.positions[prompt] if only is None else targets.positions[prompt][only : only + 1]
+    ids = list(targets.ids[prompt][: max(positions) + 1])
     own = own_embeddings(model, [ids])
     size = rows_at_once(model, len(ids), grad=False)
     found = []
@@ -105,7 +115,7 @@ def scores_without(
         embeddings = own.expand(len(piece), -1, -1).clone()
         for row, places in enumerate(piece):
             embeddings[row, list(places)] = neutral.to(embeddings)
-        score = targets.score([prompt] * len(piece))
+        score = targets.score([prompt] * len(piece), only=only)
         found.append(scores_of_targets(model, [ids] * len(piece), positions, score, embeddings=embeddings))
     return torch.cat(found).double().cpu().numpy()
 

@@ -17,8 +17,8 @@ that the network was trained on. A small gap says that the integral was added up
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, TypeAlias
 
 import numpy as np
 import torch
@@ -36,8 +36,9 @@ from cutaway.methods.attribute.quadrature import Floats, Integral, Rule, fixed_r
 from cutaway.methods.attribute.targets import ScoreName, Targets, targets_of
 from cutaway.methods.attribute.token_map import token_map
 from cutaway.models.model import Model
-from cutaway.models.multigrad import gradients_of_targets, rows_at_once, scores_of_targets
+from cutaway.models.multigrad import Score, gradients_of_targets, rows_at_once, scores_of_targets
 
+Advance: TypeAlias = Callable[[int], None]
 # The gap that is aimed at, as a part of the change of the score.
 CLOSE = 0.1
 
@@ -81,7 +82,7 @@ def integrated_gradients(
     attribution, empty = targets.empty(), targets.empty()[:, :, 0]
     scores, change = empty.copy(), empty.copy()
     found: list[Integral] = []
-    with tracking("integrating gradients", total=None) as advance:
+    with tracking("integrating gradients", total=steps and steps * len(targets)) as advance:
         for prompt in range(len(targets)):
             path = _Path(model, targets, prompt, nothing, advance)
             found.append(path.fixed(*fixed) if fixed else path.adaptive(tolerance, max_steps))
@@ -116,7 +117,7 @@ def integrated_gradients(
 class _Path:
     """The straight path of one prompt from the baseline to its text."""
 
-    def __init__(self, model: Model, targets: Targets, prompt: int, nothing: Tensor, advance: Any) -> None:
+    def __init__(self, model: Model, targets: Targets, prompt: int, nothing: Tensor, advance: Advance) -> None:
         self.model, self.targets, self.prompt, self.advance = model, targets, prompt, advance
         self.ids, self.places = list(targets.ids[prompt]), targets.positions[prompt]
         self.end = own_embeddings(model, [self.ids])[0]
@@ -154,11 +155,11 @@ class _Path:
                 self.model, ids, self.places, self._score(piece), embeddings=self._at(piece), targets=wanted
             )
             values.append(found.values.double())
-            slopes.append((found.grads * (self.end - self.start)).double().sum(dim=-1).transpose(0, 1))
+            slopes.append((found.grads.double() * (self.end - self.start).double()).sum(dim=-1).transpose(0, 1))
             self.advance(len(piece))
         return torch.cat(values).cpu().numpy(), torch.cat(slopes).cpu().numpy()
 
-    def _score(self, nodes: Sequence[float]) -> Any:
+    def _score(self, nodes: Sequence[float]) -> Score:
         return self.targets.score([self.prompt] * len(nodes))
 
     def _at(self, nodes: Sequence[float]) -> Tensor:
@@ -167,22 +168,21 @@ class _Path:
 
 
 def _metrics(gap: Floats, change: Floats, found: Sequence[Integral]) -> dict[str, float]:
-    size = np.abs(change)
     return {
         "completeness_gap": float(np.nanmax(np.abs(gap))),
-        "relative_gap": float(np.nanmax(np.abs(gap)) / max(float(np.nanmax(size)), 1e-12)),
+        "relative_gap": float(np.nansum(np.abs(gap)) / max(float(np.nansum(np.abs(change))), 1e-12)),
         "steps": max(each.nodes for each in found),
         "gradients": sum(each.slopes for each in found),
     }
 
 
 def _notes(targets: Targets, gap: Floats, change: Floats, found: Sequence[Integral]) -> tuple[str, ...]:
-    widest, largest = float(np.nanmax(np.abs(gap))), float(np.nanmax(np.abs(change)))
+    widest = float(np.nanmax(np.abs(gap)))
     said = f"miss the change of the score by up to {widest:.3g} {targets.unit} (the completeness gap)"
     if not all(each.settled for each in found):
         most = max(each.nodes for each in found)
         return (f"The path is rough: with {most} steps the attributions still {said}. Allow more with max_steps.",)
-    if widest > CLOSE * largest:
+    if np.nansum(np.abs(gap)) > CLOSE * np.nansum(np.abs(change)):
         return (f"The path is rough: the attributions {said}. Leave steps out, so that they go where the score moves.",)
     return ()
 

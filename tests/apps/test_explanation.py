@@ -99,7 +99,7 @@ class TestExplanation:
 
     def test_every_claim_stands_beside_its_control(self, explained):
         for section in explained.sections[1:]:
-            assert section.result.checks, section.name
+            assert section.result.checks or "nothing is claimed" in section.summary, section.name
             for check in section.result.checks:
                 assert check.n >= 8
                 assert check.interval[0] <= check.control <= check.interval[1]
@@ -108,7 +108,7 @@ class TestExplanation:
         for section in explained.sections[1:]:
             failed = [check for check in section.result.checks if not check.passed]
             if failed and len(failed) == len(section.result.checks):
-                assert re.search(r"Not supported|not settled|do not", section.summary), section.summary
+                assert re.search(r"Not supported|no more than random", section.summary), section.summary
 
     def test_json_has_every_number_and_reads_back(self, explained, tmp_path):
         path = explained.save(tmp_path / "why.json")
@@ -143,7 +143,9 @@ class TestExplanation:
 
     def test_nothing_is_left_behind(self, explained, smollm2):
         assert taps.idle()
-        assert not any(m._forward_hooks or m._forward_pre_hooks or "forward" in m.__dict__ for m in smollm2.hf.modules())
+        assert not any(
+            m._forward_hooks or m._forward_pre_hooks or "forward" in m.__dict__ for m in smollm2.hf.modules()
+        )
         assert all(p.requires_grad for p in smollm2.hf.parameters())
 
     def test_cancelling_stops_it_and_leaves_nothing(self, smollm2):
@@ -172,7 +174,9 @@ class TestExplanation:
 class TestCommand:
     def test_it_writes_both_files(self, tmp_path, capsys):
         html, data = tmp_path / "a.html", tmp_path / "a.json"
-        status = run_words(["explain", "The capital of France is", "--controls", "5", "--html", str(html), "--json", str(data)])
+        status = run_words(
+            ["explain", "The capital of France is", "--controls", "5", "--html", str(html), "--json", str(data)]
+        )
         assert status == 0
         assert html.exists() and json.loads(data.read_text())["prompt"] == "The capital of France is"
 

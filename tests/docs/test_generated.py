@@ -20,7 +20,7 @@ def test_a_stale_page_is_found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     found = pages.pages()
     path = pages.DOCS / "references.md"
     monkeypatch.setattr(pages, "pages", lambda: {**found, path: found[path] + "more"})
-    assert pages.stale() == ["references.md"]
+    assert "references.md" in pages.stale()
     assert pages.main(["--check"]) == 1
     assert "docs/references.md is not what the code would write: run make docs" in capsys.readouterr().err
 

@@ -186,6 +186,16 @@ def test_the_whole_stream_carries_everything(opened: Open, pairs: Any) -> None:
         assert torch.allclose(found.normalised(), torch.ones(()).double(), rtol=0, atol=1e-6), family
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_prompts_of_one_length_share_their_passes(opened: Open, pairs: Any, family: str) -> None:
+    model, task = opened(family, "sdpa"), pairs((6, 6, 6), ((1,), (3, 4), (2,)))
+    for over in ("resid_pre[1:3]@*", "z[2].head[*]@3, k[1]@2, v[2].head[0], mlp_act[1]@4, pattern[2].head[1]@5"):
+        agrees(model.sweep(task, over), slowly(model, task, over, "patch", metric_of(task), "denoise"))
+        for batch in (2, 5):
+            again = model.sweep(task, over, batch=batch)
+            assert torch.allclose(again.values, model.sweep(task, over).values, **EXACT)
+
+
 def user_metric(logits: Tensor) -> Tensor:
     return logits[:, 3] * 2 - logits[:, 4].exp()
 

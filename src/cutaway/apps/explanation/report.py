@@ -55,7 +55,7 @@ def _section(number: int, section: Section) -> Iterator[RenderableType]:
     for line in section.says:
         yield Text(readable(line))
     yield Text()
-    for index in section.shown:
+    for index in section.brief or section.shown:
         yield terminal.renderable(section.result, section.result.views[index])
         yield Text()
     for check in section.result.checks:
@@ -83,7 +83,8 @@ def _origin(explanation: Explanation) -> str:
 def html(explanation: Explanation) -> str:
     """One page."""
     q = explanation.question
-    return pages.page(f"Why {quoted([q.answer])}?", [fragments(explanation)])
+    name = explanation.provenance.get("model", {}).get("name", "the model")
+    return pages.page(f"Why does {name} say {quoted([q.answer])}?", [fragments(explanation)])
 
 
 def fragments(explanation: Explanation) -> str:
@@ -100,9 +101,7 @@ def fragments(explanation: Explanation) -> str:
         parts += [pages.checks(section.result.checks), pages.notes(section.result), "</section>"]
     parts += [f'<p class="note">Note: {text(note)}</p>' for note in q.notes]
     commands = "".join(f"<li><code>{text(line)}</code></li>" for line in explanation.commands)
-    parts.append(
-        f"<h2>Look deeper</h2><ul>{commands}</ul><footer><p>{text(_origin(explanation))}</p></footer>"
-    )
+    parts.append(f"<h2>Look deeper</h2><ul>{commands}</ul><footer><p>{text(_origin(explanation))}</p></footer>")
     return "\n".join(parts)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class Section:
         summary: the sentence that goes into the summary.
         result: the numbers, pictures and checks.
         shown: which of its views a report shows.
+        brief: which of them the terminal shows; all of `shown` where it is empty.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Section:
     summary: str
     result: Result
     shown: tuple[int, ...]
+    brief: tuple[int, ...] = ()
 
 
 def predicts(model: Model, question: Question, *, seed: int, controls: int) -> Section:
@@ -76,9 +78,7 @@ def predicts(model: Model, question: Question, *, seed: int, controls: int) -> S
             f"After the contrast it is {quoted(model.token_strings([top]))} ({number(100 * float(other[top]))} %)."
         )
     difference = float(question.logits[question.answer_id] - question.logits[question.wrong_id])
-    says.append(
-        f"The answer is held against {quoted([question.wrong])}: its logit is {number(difference)} higher."
-    )
+    says.append(f"The answer is held against {quoted([question.wrong])}: its logit is {number(difference)} higher.")
     metrics = {
         "answer_probability": float(p[question.answer_id]),
         "answer_rank": rank,
@@ -98,29 +98,37 @@ def predicts(model: Model, question: Question, *, seed: int, controls: int) -> S
 
 
 def decides(model: Model, question: Question, *, seed: int, controls: int) -> Section:
-    """The logit lens by layer and position, and the layer from which on the last token holds the prediction."""
+    """The logit lens by layer and position, and the layer from which on the last token's stream reads as the prediction."""
     result = logit_lens(model, question.task, top=3, seed=seed, controls=controls)
     n = model.anatomy.n_layers
     layer = int(result.data["decision_layer"].values[0])
-    says, summary = [], ""
-    if layer >= 0:
-        says.append(
-            f"Read as if it stopped there, the model gives its final prediction from layer {layer} of {n} on."
+    if layer == n - 1:
+        # Putting in what the last layer gave makes the same prediction by construction: that tests nothing.
+        result = replace(result, checks=())
+        said = (
+            f"Read as if it stopped there, the stream at the last token says {quoted([_top(model, question)])} only after "
+            f"the last layer ({layer}), so nothing is claimed about when it was decided."
         )
+        return Section("decision", "When does it decide?", (said,), said, result, (0, 1), (0,))
+    says = [f"Read as if it stopped there, the model gives its final prediction from layer {layer} of {n} on."]
     for check in result.checks:
-        if check.passed:
-            summary = f"It decides by layer {layer} of {n}: the stream at the last token carries the prediction into other texts"
-        else:
-            summary = f"When it decides is not settled: the stream from layer {layer} does not carry the prediction into other texts"
-        summary += f" ({against(check)})."
-        says.append(summary)
-    return Section("decision", "When does it decide?", tuple(says), summary, result, (0, 1))
+        carries = "carries the prediction" if check.passed else "does not carry the prediction (no more than random)"
+        says.append(
+            f"Put into other texts, the stream of layer {layer} at the last token {carries} ({against(check)})."
+        )
+    return Section("decision", "When does it decide?", tuple(says), " ".join(says), result, (0, 1), (0,))
+
+
+def _top(model: Model, question: Question) -> str:
+    return model.token_strings([int(question.logits.argmax())])[0]
 
 
 def words(model: Model, question: Question, *, seed: int, controls: int) -> Section:
     """Gradient attribution of the words, and the same words tested by hiding them."""
-    gradients = integrated_gradients(model, question.task, baseline="zero", seed=seed, controls=controls)
-    hidden = occlusion(model, question.task, seed=seed, controls=controls)
+    gradients = integrated_gradients(
+        model, question.task, baseline="zero", score="metric", seed=seed, controls=controls
+    )
+    hidden = occlusion(model, question.task, score="metric", seed=seed, controls=controls)
     attribution, drop = (r.data["attribution"].isel(prompt=0).values for r in (gradients, hidden))
     data = xr.Dataset(
         {"attribution": ("position", attribution), "drop_when_hidden": ("position", drop)},
@@ -128,16 +136,16 @@ def words(model: Model, question: Question, *, seed: int, controls: int) -> Sect
     )
     known = np.isfinite(attribution) & np.isfinite(drop)
     agreement = _correlation(attribution[known], drop[known])
-    order = np.argsort(-np.where(known, drop, -np.inf))[:3]
-    strongest = [question.tokens[i] for i in order if drop[i] > 0]
-    listed = quoted(strongest) if strongest else "no word"
+    order = [int(i) for i in np.argsort(-np.where(known, drop, -np.inf))[:3] if drop[i] > 0]
+    listed = ", ".join(f"{quoted([question.tokens[i]])} (token {i})" for i in sorted(order)) or "no word"
+    agree = "agree" if agreement > 0.5 else "agree in part" if agreement > 0.2 else "do not agree"
     says = [
-        f"Hidden one at a time, {listed} cost most; gradients and hiding agree with a rank correlation of "
-        f"{number(agreement)}.",
+        f"Hidden one at a time, {listed} cost most.",
+        f"Gradients and hiding {agree} on the order of the words (rank correlation {number(agreement)}).",
         *(_verdict(check.claim, check) for check in (*gradients.checks, *hidden.checks)),
     ]
     supported = [check for check in hidden.checks if check.passed]
-    summary = says[-1] if not supported else f"The words that matter most are {listed}: {_lower(says[-1])}"
+    summary = f"The words that matter most are {listed}: {_lower(says[-1])}" if supported else says[-1]
     shown = (
         views.tokens(value="attribution", title="Integrated gradients: what each token adds to the logit difference"),
         views.tokens(value="drop_when_hidden", title="Occlusion: what hiding each token takes from it"),
@@ -157,6 +165,8 @@ def writes(model: Model, question: Question, *, seed: int, controls: int) -> Sec
     says.append(f"What all parts write adds up to the logit difference (relative gap {number(gap)}).")
     for check in result.checks:
         summary = _verdict(check.claim, check)
+        if check.measured < 0:
+            summary += " Taking them out raises the score."
         says.append(summary)
     return Section(
         "parts",
@@ -165,6 +175,7 @@ def writes(model: Model, question: Question, *, seed: int, controls: int) -> Sec
         summary,
         result,
         tuple(range(min(2, len(result.views)))),
+        (0,),
     )
 
 
@@ -185,7 +196,7 @@ def differs_by_head(model: Model, question: Question, *, seed: int, controls: in
     result = patching(model, question.task, sites="z[*].head[*]", seed=seed, controls=controls)
     heads = ", ".join(f"{site.layer}.{site.head}" for site in (Site.parse(str(cell)) for cell in _best(result)))
     says = (_brought(f"Putting the prompt's values of heads {heads} into the contrast", result.checks[0]),)
-    return Section("heads", "Which heads carry the difference?", says, says[0], result, (0,))
+    return Section("heads", "Which heads carry the difference?", says, says[0], result, (0, 1), (1,))
 
 
 def _best(result: Result) -> list[str]:
@@ -198,14 +209,16 @@ def _brought(claim: str, check: Check) -> str:
     low, high = (number(100 * end) for end in check.interval)
     measured = (
         f"{claim} brings back {number(100 * check.measured)} % of the difference; as many random cells "
-        f"{number(100 * check.control)} %, 95 % in [{low}, {high}]."
+        f"bring back {number(100 * check.control)} %, 95 % of such sets between {low} and {high} %."
     )
     return measured if check.passed else f"Not supported, no more than random: {_lower(measured)}"
 
 
 def _path(result: Result, question: Question) -> list[str]:
     """Where one token's stream alone brings back more than half, from layer to layer."""
-    effect = {Site.parse(str(cell)): float(e) for cell, e in zip(result.data["cell"].values, result.data["effect"].values)}
+    effect = {
+        Site.parse(str(cell)): float(e) for cell, e in zip(result.data["cell"].values, result.data["effect"].values)
+    }
     carriers: list[tuple[int, int]] = []
     for layer in sorted({int(site.layer) for site in effect if isinstance(site.layer, int)}):
         at_layer = {site.position: e for site, e in effect.items() if site.layer == layer}

@@ -6,13 +6,18 @@ text x, and multiplied with the difference [@sundararajan2017]:
     a_i = (x_i - x'_i) · ∫₀¹ ∂f(x' + α (x - x')) / ∂x_i dα        Σ_i a_i = f(x) - f(x')   (completeness)
 
 What a sum over nodes leaves of the second equation is the completeness gap; it is always reported. Language models
-are rough along the path: on SmolLM2 and a 14-token prompt, fifty Gauss-Legendre nodes miss most of a logit difference.
-So the nodes go where the score moves (`quadrature.py`) until the gap is small; `steps=50` takes a fixed rule instead.
-Steps are rows of a batch, and targets share their forward passes.
+are rough along the path: on SmolLM2 and a 14-token prompt, fifty Gauss-Legendre nodes from the mean embedding miss a
+third of a probability and most of a logit difference. So the nodes go where the score moves (`quadrature.py`) until
+the gap is small; `steps=50` takes a fixed rule instead. Steps are rows of a batch, and targets share their passes.
+
+By default a probability is explained, from embeddings of zero: logits move as wildly where no answer is likely as
+where one is, and from zero most networks start with a prediction that favours no token.
 
 The check takes the tokens with the largest attributions out together, against random other tokens [@deyoung2020].
 Limits: the attribution is relative to the baseline, and no baseline is neutral; texts along the path are like none
-that the network was trained on. A small gap says that the integral was added up well, not that it explains.
+that the network was trained on. Close to zero, norms make the path so rough that a score which moves little elsewhere
+(an unlikely answer) cannot be added up: then the gap stays large, and another baseline is needed. A small gap says
+that the integral was added up well, not that it explains.
 """
 
 from __future__ import annotations
@@ -52,7 +57,7 @@ def integrated_gradients(
     model: Model,
     task: Task,
     *,
-    baseline: Annotated[Neutral, Field(description="the embedding that stands for no word")] = "mean",
+    baseline: Annotated[Neutral, Field(description="the embedding that stands for no word")] = "zero",
     steps: Annotated[
         int | None, Field(ge=1, le=10_000, description="nodes of a fixed rule; none: where the score moves")
     ] = None,
@@ -63,8 +68,8 @@ def integrated_gradients(
     ] = None,
     max_steps: Annotated[int, Field(ge=9, description="nodes at most, without fixed steps")] = 160,
     score: Annotated[
-        ScoreName, Field(description="what is explained: the task's metric, or a figure of the answer's token")
-    ] = "metric",
+        ScoreName, Field(description="what is explained: a figure of the answer's token, or the task's metric")
+    ] = "probability",
     generate: Annotated[
         int,
         Field(ge=0, le=512, description="explain this many tokens that the model writes, not the answer"),

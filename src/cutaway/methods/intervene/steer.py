@@ -42,6 +42,8 @@ Where = Literal["all", "last"]
 TEXT_TOKENS = 64
 LOGITS_AT_ONCE = 2**26
 ENOUGH_TO_SPLIT = 4
+# Below this mean cosine between pairs there is hardly a common direction.
+SHARED = 0.1
 
 
 @method(
@@ -70,7 +72,8 @@ def steer(
     encoded = task.encode(model.tokenizer)
     site = _site(model, layer)
     learned, steered, notes = _split(encoded, prompts)
-    direction = _direction(model, encoded, learned, site)
+    differences = _differences(model, encoded, learned, site)
+    direction, agreement = differences.mean(dim=0), _agreement(differences)
     ids = [list(encoded.contrast_ids[prompt]) for prompt in steered]
     metric = metric_of(encoded)
     base = _scores(model, ids, metric, steered, None)[:, 0]
@@ -86,6 +89,7 @@ def steer(
         metrics={
             "layer": int(site.layer) if isinstance(site.layer, int) else -1,
             "direction_norm": float(direction.norm()),
+            "agreement_of_pairs": agreement,
             "metric_unsteered": float(base.mean()),
             "metric_at_largest_dose": float(by_dose[:, largest].mean()),
             "effect_a_dose": _slope(doses, by_dose.mean(axis=0)),
@@ -94,7 +98,12 @@ def steer(
         },
         views=_views(metric),
         checks=(check,),
-        notes=(*encoded.notes, *notes, f"Side effects are measured on {texts} paragraphs: {corpora.SOURCE}."),
+        notes=(
+            *encoded.notes,
+            *notes,
+            *_disagree(agreement),
+            f"Side effects are measured on {texts} paragraphs: {corpora.SOURCE}.",
+        ),
     )
 
 
@@ -122,15 +131,34 @@ def _split(encoded: EncodedTask, most: int) -> tuple[list[int], list[int], tuple
     return every[::2], every[1::2][:most], ()
 
 
-def _direction(model: Model, encoded: EncodedTask, learned: Sequence[int], site: Site) -> Tensor:
-    """Mean difference between prompts and contrasts at the last token [d_model]."""
+def _differences(model: Model, encoded: EncodedTask, learned: Sequence[int], site: Site) -> Tensor:
+    """What each prompt has more than its contrast, at the last token [pair, d_model]."""
     at_end = site.at(-1)
 
-    def mean(ids: Sequence[Sequence[int]]) -> Tensor:
+    def read(ids: Sequence[Sequence[int]]) -> Tensor:
         chosen = [list(ids[pair]) for pair in learned]
-        return model.run(chosen, read=(at_end,), logits="none")[at_end].float().mean(dim=0)
+        return model.run(chosen, read=(at_end,), logits="none")[at_end].float()
 
-    return mean(encoded.ids) - mean(encoded.contrast_ids)
+    return read(encoded.ids) - read(encoded.contrast_ids)
+
+
+def _agreement(differences: Tensor) -> float:
+    """Mean cosine between the differences of two pairs; 1 for a single pair."""
+    n = len(differences)
+    if n == 1:
+        return 1.0
+    unit = differences / differences.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    cosines = unit @ unit.T
+    return float((cosines.sum() - cosines.diagonal().sum()) / (n * (n - 1)))
+
+
+def _disagree(agreement: float) -> tuple[str, ...]:
+    if agreement >= SHARED:
+        return ()
+    return (
+        f"The pairs do not point the same way (mean cosine {agreement:.2f}), so their mean is no common direction: "
+        "choose prompts that all differ from their contrasts in the same thing.",
+    )
 
 
 # --- the doses ---------------------------------------------------------------------------------------------------

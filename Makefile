@@ -49,7 +49,7 @@ check: $(VENV)/.test ## Lint, format, types, layers
 bench: $(VENV)/.all ## Side by side with the peers, in environments of their own (an hour)
 	@$(BIN)/python -m bench.peers
 	@$(BIN)/python -m bench.run
-	@$(BIN)/python -m bench.report
+	@$(BIN)/python -m bench.report --write
 
 docs: $(VENV)/.test ## Write the generated pages of docs/ anew
 	@$(BIN)/python -m cutaway.testing.pages

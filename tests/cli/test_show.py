@@ -34,9 +34,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def run(*words: object) -> str:
-    outcome = CliRunner().invoke(
-        app, [str(word) for word in words], env={"COLUMNS": "80"}, catch_exceptions=False
-    )
+    outcome = CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "80"}, catch_exceptions=False)
     assert outcome.exit_code == 0, outcome.output
     return outcome.output
 
@@ -85,13 +83,9 @@ def test_one_view_is_written_whatever_the_file_is_called(file: Path, tmp_path: P
 def test_mistakes_get_sentences(file: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"does not exist.*did you mean 'r\.nc'"):
         run(tmp_path / "rr.nc")
-    with pytest.raises(
-        ParameterError, match=r"there is no view 7; the result has 0: Attention \(attention\)"
-    ):
+    with pytest.raises(ParameterError, match=r"there is no view 7; the result has 0: Attention \(attention\)"):
         run(file, 7, "--svg", tmp_path / "a.svg")
-    with pytest.raises(
-        ParameterError, match=r"no view of this result stands at a place in 'hed'.*head, layer"
-    ):
+    with pytest.raises(ParameterError, match=r"no view of this result stands at a place in 'hed'.*head, layer"):
         run(file, "--at", "hed=1")
     with pytest.raises(ParameterError, match=r"'layer' is not a place.*Write --at layer=3"):
         run(file, "--at", "layer")

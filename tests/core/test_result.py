@@ -83,9 +83,7 @@ def test_equal_contents_of_other_types_have_one_id() -> None:
 
 @given(st.lists(st.text(st.characters()), min_size=2, max_size=4, unique=True))
 def test_different_words_have_different_ids(words: list[str]) -> None:
-    one, other = (
-        Result(xr.Dataset({"w": ("x", np.array(order, dtype=object))})).id for order in (words, words[::-1])
-    )
+    one, other = (Result(xr.Dataset({"w": ("x", np.array(order, dtype=object))})).id for order in (words, words[::-1]))
     assert one != other
 
 
@@ -201,14 +199,9 @@ def test_an_artifact_is_told_by_its_contents() -> None:
 
     weights = {"direction": torch.arange(3, dtype=torch.bfloat16)}
     artifact = Artifact("direction", weights, {"site": "resid_post[3]"})
-    assert (
-        Artifact("direction", {"direction": weights["direction"].clone()}, {"site": "resid_post[3]"})
-        == artifact
-    )
+    assert Artifact("direction", {"direction": weights["direction"].clone()}, {"site": "resid_post[3]"}) == artifact
     assert Artifact("direction", weights, {"site": "resid_post[4]"}) != artifact
-    assert (
-        Artifact("direction", {"direction": weights["direction"] + 1}, {"site": "resid_post[3]"}) != artifact
-    )
+    assert Artifact("direction", {"direction": weights["direction"] + 1}, {"site": "resid_post[3]"}) != artifact
     with pytest.raises(MethodError, match="without tensors"):
         Artifact("probe", {})
     with pytest.raises(MethodError, match="cannot be written as JSON"):

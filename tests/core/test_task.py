@@ -41,14 +41,10 @@ def letters_of(*texts: str, start: bool = False) -> Any:
 
 def metaspace_of(*words: str) -> Any:
     """Words that begin with "▁", and a decoder that takes the first space away, as Llama 2 has them."""
-    vocabulary = {
-        word: index for index, word in enumerate(["<unk>", "▁", *"0123456789", *(f"▁{w}" for w in words)])
-    }
+    vocabulary = {word: index for index, word in enumerate(["<unk>", "▁", *"0123456789", *(f"▁{w}" for w in words)])}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     digits = pre_tokenizers.Digits(individual_digits=True)
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Metaspace(prepend_scheme="always"), digits]
-    )
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(prepend_scheme="always"), digits])
     backend.decoder = decoders.Metaspace(prepend_scheme="always")
     return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
 
@@ -130,28 +126,20 @@ def test_lists_of_different_lengths_say_both_lengths() -> None:
         "Give 2 contrasts, or leave them out."
     )
     assert "1 prompts and 2 answers" in message(lambda: Task.from_prompts(["a"], answers=[" x", " y"]))
-    assert "1 prompts and 2 spans 'p'" in message(
-        lambda: Task.from_prompts(["ab"], positions={"p": [(0, 1), (0, 1)]})
-    )
+    assert "1 prompts and 2 spans 'p'" in message(lambda: Task.from_prompts(["ab"], positions={"p": [(0, 1), (0, 1)]}))
 
 
 def test_what_cannot_be_a_task_is_refused_with_its_values() -> None:
     assert "has no prompts" in message(lambda: Task.from_prompts([]))
     assert "prompts[1] of task 'prompts' is ''" in message(lambda: Task.from_prompts(["a", ""]))
     assert "contrasts[0] of task 'prompts' is ''" in message(lambda: Task.from_prompts(["a", "b"], ["", "c"]))
-    assert "answers[1] of task 'prompts' is []" in message(
-        lambda: Task.from_prompts(["a", "b"], answers=[" x", []])
-    )
-    assert "wrong[0] of task 'prompts' is ['']" in message(
-        lambda: Task.from_prompts(["a", "b"], wrong=["", " x"])
-    )
+    assert "answers[1] of task 'prompts' is []" in message(lambda: Task.from_prompts(["a", "b"], answers=[" x", []]))
+    assert "wrong[0] of task 'prompts' is ['']" in message(lambda: Task.from_prompts(["a", "b"], wrong=["", " x"]))
     assert "did you mean 'logit_difference'?" in message(lambda: Task.from_prompts("a", metric="logit_diff"))
     assert "(0, 9); it is (start, end) characters with 0 <= start < end <= 3." in message(
         lambda: Task.from_prompts("abc", positions={"p": [(0, 9)]})
     )
-    assert "Call it 'last_word'." in message(
-        lambda: Task.from_prompts("abc", positions={"last word": [(0, 1)]})
-    )
+    assert "Call it 'last_word'." in message(lambda: Task.from_prompts("abc", positions={"last word": [(0, 1)]}))
     assert "'b' occurs 2 times in 'bb'" in message(lambda: Task.from_prompts("bb", positions={"p": "b"}))
 
 
@@ -235,8 +223,7 @@ def test_a_long_answer_is_scored_by_its_first_token_and_says_so() -> None:
     encoded = Task.from_prompts("to ", answers="Mary", wrong="John").encode(tokenizer)
     assert encoded.answer_ids == ((tokenizer.convert_tokens_to_ids("M"),),)
     assert encoded.notes == (
-        "2 answers are more than one token; the first token of each is scored "
-        "('Mary' by 'M', 'John' by 'J').",
+        "2 answers are more than one token; the first token of each is scored ('Mary' by 'M', 'John' by 'J').",
     )
     alone = Task.from_prompts("to ", answers="Mary").encode(tokenizer)
     assert alone.notes == ("Answer 'Mary' is 4 tokens; its first token 'M' is scored.",)
@@ -248,10 +235,7 @@ def test_an_answer_without_a_space_goes_on_in_the_text_and_says_so() -> None:
     assert encoded.answer_ids == ((digits.convert_tokens_to_ids("4"),),)
     assert "Answer '45' is without a leading space: the text goes on as '…the year 1745'." in encoded.notes
     words = letters_of("a drink to Mary")
-    assert (
-        "Write ' Mary' for a new word."
-        in Task.from_prompts("a drink to", answers="Mary").encode(words).notes[-1]
-    )
+    assert "Write ' Mary' for a new word." in Task.from_prompts("a drink to", answers="Mary").encode(words).notes[-1]
 
 
 def test_an_answer_that_the_tokenizer_merges_with_the_prompt_is_scored_alone_and_says_so() -> None:
@@ -271,10 +255,7 @@ def test_a_first_token_that_is_both_right_and_wrong_counts_for_neither() -> None
     encoded = Task.from_prompts("year 17", answers=years[0], wrong=years[1]).encode(digits)
     assert encoded.answer_ids == (tuple(digits.convert_tokens_to_ids(list("56789"))),)
     assert encoded.wrong_ids == (tuple(digits.convert_tokens_to_ids(list("0123"))),)
-    assert (
-        "In 1 of 1 prompts an answer and a wrong answer begin with the same token (such as '4')"
-        in encoded.notes[-1]
-    )
+    assert "In 1 of 1 prompts an answer and a wrong answer begin with the same token (such as '4')" in encoded.notes[-1]
 
 
 def test_answers_that_cannot_be_told_apart_are_dropped_with_the_token() -> None:
@@ -367,9 +348,9 @@ def test_tokens_keep_the_space_that_they_stand_for() -> None:
 
 def test_a_tokenizer_in_the_manner_of_sentencepiece_is_read_alike() -> None:
     tokenizer = metaspace_of("a", "drink", "to", "Mary", "John")
-    encoded = Task.from_prompts(
-        "a drink to", "a John to", " Mary", " John", positions={"what": "drink"}
-    ).encode(tokenizer)
+    encoded = Task.from_prompts("a drink to", "a John to", " Mary", " John", positions={"what": "drink"}).encode(
+        tokenizer
+    )
     assert encoded.answer_ids == ((tokenizer.convert_tokens_to_ids("▁Mary"),),)
     assert encoded.wrong_ids == ((tokenizer.convert_tokens_to_ids("▁John"),),)
     assert encoded.positions == {"end": (2,), "what": (1,)}
@@ -425,9 +406,9 @@ def test_every_prompt_is_kept_aligned_or_dropped_with_a_reason(
         assert not set(encoded.answer_ids[row]) & set(encoded.wrong_ids[row])
         assert encoded.answer_ids[row]
         assert encoded.wrong_ids[row]
-        start_of_word, end_of_word = tokenizer(task.prompts[index], return_offsets_mapping=True)[
-            "offset_mapping"
-        ][place]
+        start_of_word, end_of_word = tokenizer(task.prompts[index], return_offsets_mapping=True)["offset_mapping"][
+            place
+        ]
         assert start_of_word < task.positions["one"][index][1] <= end_of_word
         whole = tokenizer(task.prompts[index] + task.answers[index][0])["input_ids"]
         if not encoded.notes or whole_words:

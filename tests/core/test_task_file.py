@@ -96,9 +96,7 @@ def test_json_lines_give_the_columns(tmp_path: Path) -> None:
         ("a", "x", "is of a kind that is not known (no suffix)."),
     ],
 )  # fmt: skip
-def test_a_file_that_does_not_fit_says_what_and_where(
-    tmp_path: Path, name: str, text: str, said: str
-) -> None:
+def test_a_file_that_does_not_fit_says_what_and_where(tmp_path: Path, name: str, text: str, said: str) -> None:
     path = written(tmp_path, name, text)
     assert said in message(lambda: Task.from_file(path))
 
@@ -120,9 +118,7 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
 
 @given(st.lists(st.tuples(texts, texts), min_size=1, max_size=5))
 @settings(max_examples=60, deadline=None)
-def test_what_is_written_is_read_again(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]
-) -> None:
+def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]) -> None:
     folder = tmp_path_factory.mktemp("files")
     with (folder / "a.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows([("prompt", "contrast"), *rows])

@@ -52,9 +52,7 @@ def test_the_title_is_made_from_the_roles_when_none_is_given() -> None:
     assert views.scatter(x="depth", y="norm").title == "depth, norm"
 
 
-@pytest.mark.parametrize(
-    ("place", "index"), [(8, 1), (4, 0), (12.0, 2), (-1, 2), (-3, 0), ("late", 2), ("early", 0)]
-)
+@pytest.mark.parametrize(("place", "index"), [(8, 1), (4, 0), (12.0, 2), (-1, 2), (-3, 0), ("late", 2), ("early", 0)])
 def test_a_place_is_a_label_or_an_index(data: xr.Dataset, place: float | str, index: int) -> None:
     assert index_of(data, "layer", place) == index
 

@@ -42,9 +42,7 @@ def words_of() -> Callable[[Task], Any]:
         answers = {a for texts in (*task.answers, *task.wrong) for a in texts}
         texts = [*task.prompts, *task.contrasts, *answers]
         words = sorted({piece for text in texts for piece, _ in cut.pre_tokenize_str(text)})
-        backend = Tokenizer(
-            models.WordLevel({w: i for i, w in enumerate(["<unk>", *words])}, unk_token="<unk>")
-        )
+        backend = Tokenizer(models.WordLevel({w: i for i, w in enumerate(["<unk>", *words])}, unk_token="<unk>"))
         backend.pre_tokenizer = cut
         return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
 

@@ -188,9 +188,7 @@ def test_ioi_contrasts() -> None:
         people = {named(abc, "io", index), named(abc, "s1", index)}
         others = [named_in_contrast(abc, name, index) for name in ("io", "s1", "s2")]
         assert len({*others, *people}) == 5
-        changed = [
-            (a, b) for a, b in zip(abc.prompts[index].split(), swap.contrasts[index].split()) if a != b
-        ]
+        changed = [(a, b) for a, b in zip(abc.prompts[index].split(), swap.contrasts[index].split()) if a != b]
         assert changed == [(named(swap, "s2", index), named(swap, "io", index))]
     assert {template.split("-")[0] for template in ioi(n=20, order="abba").template} == {"abba"}
 
@@ -223,9 +221,7 @@ def test_capitals_and_facts_ask_the_contrast_for_the_wrong_answer() -> None:
     for index, label in enumerate(mixed.template):
         answers = RELATIONS[label.split("-")[0]].answers
         assert mixed.answers[index] == tuple(f" {a}" for a in answers[named(mixed, "subject", index)])
-        assert mixed.wrong[index] == tuple(
-            f" {a}" for a in answers[named_in_contrast(mixed, "subject", index)]
-        )
+        assert mixed.wrong[index] == tuple(f" {a}" for a in answers[named_in_contrast(mixed, "subject", index)])
 
 
 def test_the_tables_are_whole() -> None:
@@ -287,9 +283,7 @@ def test_docstring_describes_its_arguments_in_turn(contrast: str, changed: set[s
         assert named(task, "c_def", index) == arguments[4]
         assert named(task, "b_doc", index) == arguments[3]
         assert task.positions["b_doc"][index] > task.positions["b_def"][index]
-        pairs = {
-            name: (named(task, name, index), named_in_contrast(task, name, index)) for name in task.positions
-        }
+        pairs = {name: (named(task, name, index), named_in_contrast(task, name, index)) for name in task.positions}
         assert {name for name, (before, after) in pairs.items() if before != after} == changed
         compile(prompt + ' x: y z\n    """\n', "docstring", "exec")
 
@@ -313,9 +307,7 @@ def test_gender_pronoun_follows_the_stereotype() -> None:
     task, other = gender_pronoun(n=80), gender_pronoun(n=80, contrast="profession")
     for index in range(len(task)):
         female = named(task, "profession", index) in FEMALE
-        assert (task.answers[index], task.wrong[index]) == (
-            ((" she",), (" he",)) if female else ((" he",), (" she",))
-        )
+        assert (task.answers[index], task.wrong[index]) == (((" she",), (" he",)) if female else ((" he",), (" she",)))
         assert named_in_contrast(task, "profession", index) == ("man" if female else "woman")
         assert named_in_contrast(other, "profession", index) in (MALE if female else FEMALE)
 
@@ -325,9 +317,7 @@ def test_gender_pronoun_follows_the_stereotype() -> None:
 
 @pytest.mark.real
 @every_variant
-def test_pairs_align_for_real_tokenizers(
-    name: str, parameters: dict[str, Any], smollm2: Any, minilm: Any
-) -> None:
+def test_pairs_align_for_real_tokenizers(name: str, parameters: dict[str, Any], smollm2: Any, minilm: Any) -> None:
     task = TASKS[name](n=30, **parameters)
     for tokenizer in (smollm2, minilm):
         encoded = task.encode(tokenizer)

@@ -67,16 +67,10 @@ def example() -> Result:
     )
     kinds = (
         views.tokens(value="saliency", token="token", title="Which words matter"),
-        views.heatmap(
-            value="probability", x="token", y="layer", text="word", title="What it would say at each layer"
-        ),
+        views.heatmap(value="probability", x="token", y="layer", text="word", title="What it would say at each layer"),
         views.heatmap(value="effect", x="token", y="layer", title="Where the difference lives"),
-        views.attention(
-            value="pattern", token="token", at={"block": 1, "head": 2}, title="Where a head looks"
-        ),
-        views.curves(
-            value="accuracy", x="layer", series="model", low="accuracy_low", title="Accuracy by layer"
-        ),
+        views.attention(value="pattern", token="token", at={"block": 1, "head": 2}, title="Where a head looks"),
+        views.curves(value="accuracy", x="layer", series="model", low="accuracy_low", title="Accuracy by layer"),
         views.bars(
             value="contribution",
             label="part",

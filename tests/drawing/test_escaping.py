@@ -85,9 +85,7 @@ def test_attacks_stay_text(make: Callable[..., Result], kind: str, attack: str) 
     ElementTree.fromstring(svg(result))
     assert_safe_html(registry.get("renderer", "html")(result))
     assert_safe_html(fragment(result, 0))
-    console = Console(
-        file=io.StringIO(), width=80, force_terminal=True, color_system="truecolor", record=True
-    )
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="truecolor", record=True)
     registry.get("renderer", "terminal")(result, console=console)
     drawn = console.export_text()
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", drawn)
@@ -130,8 +128,6 @@ def test_a_page_cannot_reach_the_network_or_run_foreign_scripts() -> None:
 def test_a_shown_token_has_no_hidden_character(token: str) -> None:
     shown = visible(token)
     shown.encode("utf-8")
-    assert not re.search(
-        "[\x00-\x20\x7f-\xa0\u2000-\u200b\u200e\u200f\u2028-\u202f\u2060-\u206f\u3000\ufeff]", shown
-    )
+    assert not re.search("[\x00-\x20\x7f-\xa0\u2000-\u200b\u200e\u200f\u2028-\u202f\u2060-\u206f\u3000\ufeff]", shown)
     assert (shown == "") == (token == "")
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e]", readable(token))

@@ -59,9 +59,7 @@ def test_every_class_of_a_colour_has_a_dark_colour(result: Result) -> None:
 
 
 def test_words_tables_and_texts_are_elements_and_not_pictures(result: Result) -> None:
-    assert '<b class="d28"' in fragment(result, 0) or re.search(
-        r'<b class="d\d+"[^>]*>·Mary</b>', fragment(result, 0)
-    )
+    assert '<b class="d28"' in fragment(result, 0) or re.search(r'<b class="d\d+"[^>]*>·Mary</b>', fragment(result, 0))
     table = next(i for i, view in enumerate(result.views) if view.kind == "table")
     assert '<td class="text">z[0].head[0]</td>' in fragment(result, table)
     assert "<svg" not in fragment(result, table, with_checks=False)

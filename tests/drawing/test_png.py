@@ -23,9 +23,7 @@ def picture(text: str, family: str) -> str:
 
 
 @pytest.mark.parametrize("family", [SANS.replace('"', "'"), MONO.replace('"', "'")])
-@pytest.mark.parametrize(
-    "text", ["A", "·", "↵", "⇥", "→", "×", "−", "✓", "✗", "∞", "…", "⟨", "é", "Ω", "Ж", "�"]
-)
+@pytest.mark.parametrize("text", ["A", "·", "↵", "⇥", "→", "×", "−", "✓", "✗", "∞", "…", "⟨", "é", "Ω", "Ж", "�"])
 def test_text_shows_on_a_machine_without_fonts(text: str, family: str) -> None:
     options = {
         "font_files": FONTS,
@@ -49,9 +47,7 @@ def test_the_zoom_gives_the_pixels(result: Result) -> None:
     assert sizes == [760, 1520]
 
 
-def test_without_the_optional_package_there_is_a_sentence(
-    result: Result, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_optional_package_there_is_a_sentence(result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resvg_py", None)
     with pytest.raises(StoreError, match=r'PNG pictures need resvg-py.*pip install "cutaway\[png\]"'):
         png.png(result)

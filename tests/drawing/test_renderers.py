@@ -65,9 +65,7 @@ def test_everything_is_said_by_every_renderer(result: Result) -> None:
     """Claims, how they were checked, figures, controls, outcomes in words, notes, titles, origin."""
     said = {
         "terminal": " ".join(plain(result, width=240).split()),
-        "svg": " ".join(
-            "".join(ElementTree.fromstring(registry.get("renderer", "svg")(result)).itertext()).split()
-        ),
+        "svg": " ".join("".join(ElementTree.fromstring(registry.get("renderer", "svg")(result)).itertext()).split()),
         "html": " ".join(_text_of(registry.get("renderer", "html")(result)).split()),
         "notebook": " ".join(_text_of(registry.get("renderer", "notebook")(result)["text/html"]).split()),
     }
@@ -101,9 +99,7 @@ def test_one_view_is_drawn_alone(result: Result) -> None:
         drawn = registry.get("renderer", name)(result, 4)
         assert "Accuracy by layer" in drawn
         assert "Which words matter" not in drawn
-    with pytest.raises(
-        ParameterError, match=r"there is no view 99; the result has 0: Which words matter \(tokens\)"
-    ):
+    with pytest.raises(ParameterError, match=r"there is no view 99; the result has 0: Which words matter \(tokens\)"):
         registry.get("renderer", "svg")(result, 99)
 
 

@@ -73,9 +73,7 @@ def test_a_large_heat_map_is_shown_in_blocks_and_keeps_its_peak() -> None:
     values[123, 1717] = 7.0
     data = xr.Dataset({"v": (("layer", "position"), values)})
     drawing = draw(Result(data, views=(view := views.heatmap(value="v", x="position", y="layer"),)), view)
-    assert (
-        "300 × 2000 cells are shown as 75 × 118: each is the value farthest from zero of 4 × 17." in drawing
-    )
+    assert "300 × 2000 cells are shown as 75 × 118: each is the value farthest from zero of 4 × 17." in drawing
     assert "v +7.00" in drawing
     assert len(drawing) < 3_000_000
 
@@ -143,9 +141,7 @@ def test_arrows_point_to_later_layers_unless_they_close_a_circle(drawn: list[tup
     assert set(layers.stops) == set(forward)
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)).map(lambda e: (min(e), max(e) + 1)), max_size=24)
-)
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)).map(lambda e: (min(e), max(e) + 1)), max_size=24))
 def test_no_arrow_of_a_graph_without_circles_is_turned(drawn: list[tuple[int, int]]) -> None:
     assert without_circles(range(9), drawn) == drawn
 

@@ -93,9 +93,7 @@ def test_a_large_heat_map_fits_says_so_and_keeps_its_peak() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.integers(1, 40), st.integers(1, 40), st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**32 - 1)
-)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**32 - 1))
 def test_shrinking_keeps_the_farthest_value_and_the_size(
     height: int, width: int, rows: int, columns: int, seed: int
 ) -> None:
@@ -170,9 +168,7 @@ def test_gaps_in_a_curve_stay_gaps() -> None:
 
 def test_bars_stand_on_one_zero_line(result: Result) -> None:
     lines = [line for line in printed(result, 5).splitlines() if "█" in line]
-    ups, downs = (
-        [line for line in lines if ("] -" in line or " -0" in line) is down] for down in (False, True)
-    )
+    ups, downs = ([line for line in lines if ("] -" in line or " -0" in line) is down] for down in (False, True))
     assert {line.index("█") for line in ups} == {max(line.rindex("█") for line in downs) + 1}
     longest = max(lines, key=lambda line: line.count("█"))
     assert "1.29 [0.985 to 1.59]" in longest

@@ -23,9 +23,7 @@ from cutaway.core.result import Result
 from cutaway.store import netcdf, records
 
 odd = st.text(st.one_of(st.characters(), st.sampled_from("\x00\n\r\\\ud800\udfff\u2028🙂é")), max_size=6)
-values = st.one_of(
-    st.floats(), st.integers(-(2**53), 2**53), odd.filter(lambda text: text not in records._NAMES)
-)
+values = st.one_of(st.floats(), st.integers(-(2**53), 2**53), odd.filter(lambda text: text not in records._NAMES))
 kinds = st.sampled_from(["<f8", "<f4", "<i8", "<i4", "<u1", "?", "text"])
 
 
@@ -39,9 +37,9 @@ def variables(draw: st.DrawFn) -> tuple[tuple[str, ...], Any]:
         return dims, draw(arrays.arrays(np.dtype(kind), shape))
     count = math.prod(shape)
     words = np.empty(shape, dtype=object)
-    words[...] = np.array([*draw(st.lists(odd, min_size=count, max_size=count)), None], dtype=object)[
-        :-1
-    ].reshape(shape)
+    words[...] = np.array([*draw(st.lists(odd, min_size=count, max_size=count)), None], dtype=object)[:-1].reshape(
+        shape
+    )
     return dims, words
 
 
@@ -152,18 +150,12 @@ def test_a_damaged_file_gets_the_sentence(tmp_path: Path, kept: ModuleType, suff
     path = kept.result().save(tmp_path / f"r{suffix}")
     whole = path.read_bytes()
     noise = np.random.default_rng(0).bytes(len(whole))
-    path.write_bytes(
-        {"cut": whole[: len(whole) // 2], "empty": b"", "noise": noise, "text": b"hello"}[damage]
-    )
-    with pytest.raises(
-        StoreError, match=r"cannot be read as a result.*Make it again, or take another copy\."
-    ):
+    path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "noise": noise, "text": b"hello"}[damage])
+    with pytest.raises(StoreError, match=r"cannot be read as a result.*Make it again, or take another copy\."):
         Result.load(path)
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # of half-opened h5netcdf files
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of half-opened h5netcdf files
 def test_every_flipped_byte_is_noticed_or_harmless(tmp_path: Path, kept: ModuleType) -> None:
     original = kept.result()
     path = original.save(tmp_path / "r.nc")
@@ -214,9 +206,7 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
         "print('ready', flush=True)\n"
         "while True: result.save(sys.argv[1])"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
-    ) as writer:
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout
         assert writer.stdout.readline() == "ready\n"
         for wait in (0.11, 0.05, 0.03, 0.02):

@@ -15,37 +15,25 @@ def explain(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text whose next word is explained.")],
     instead: Annotated[
         str | None,
-        typer.Option(
-            "--instead", "-i", metavar="TEXT", help="The prompt with one thing changed, as many tokens long."
-        ),
+        typer.Option("--instead", "-i", metavar="TEXT", help="The prompt with one thing changed, as many tokens long."),
     ] = None,
     answer: Annotated[
         str | None,
-        typer.Option(
-            "--answer", "-a", metavar="WORD", help="Explain this word, not the model's own next one."
-        ),
+        typer.Option("--answer", "-a", metavar="WORD", help="Explain this word, not the model's own next one."),
     ] = None,
-    model: Annotated[
-        str, typer.Option("--model", "-m", metavar="NAME", help="See `cutaway models`.")
-    ] = "smollm2",
+    model: Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="See `cutaway models`.")] = "smollm2",
     html: Annotated[
         Path | None,
         typer.Option("--html", metavar="FILE", help="Write the report as one page that needs no network."),
     ] = None,
-    json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write every number as JSON.")
-    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every number as JSON.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Draws the random controls.")] = 0,
     controls: Annotated[
         int, typer.Option("--controls", min=5, help="Random sets that each claim is held against.")
     ] = 20,
     limit: Annotated[int, typer.Option("--limit", min=2, help="Tokens that a prompt may have.")] = 512,
-    device: Annotated[
-        str | None, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1 or mps.")
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", metavar="NAME", help="float32, bfloat16 or float16.")
-    ] = None,
+    device: Annotated[str | None, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1 or mps.")] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", metavar="NAME", help="float32, bfloat16 or float16.")] = None,
 ) -> None:
     """Explain why a model predicts the next word, and test the explanation.
 
@@ -64,24 +52,16 @@ def explain(
     from cutaway.models.open import open
     from cutaway.runtime.progress import watched
 
-    given: dict[str, Any] = {
-        key: value for key, value in (("device", device), ("dtype", dtype)) if value is not None
-    }
+    given: dict[str, Any] = {key: value for key, value in (("device", device), ("dtype", dtype)) if value is not None}
     with watched():
         opened = open(model, **given)
-        found = explained(
-            opened, prompt, instead=instead, answer=answer, seed=seed, controls=controls, limit=limit
-        )
+        found = explained(opened, prompt, instead=instead, answer=answer, seed=seed, controls=controls, limit=limit)
     found.show()
     for path, suffix in ((html, ".html"), (json, ".json")):
         if path is not None:
             from cutaway.apps.explanation import report
 
-            content = (
-                found.html()
-                if suffix == ".html"
-                else _json.dumps(found.record(), ensure_ascii=False, indent=1)
-            )
+            content = found.html() if suffix == ".html" else _json.dumps(found.record(), ensure_ascii=False, indent=1)
             report.write(path, content)
             typer.echo(f"Written: {path}")
 

@@ -144,7 +144,5 @@ def _scales(value: float | Sequence[float]) -> tuple[float, ...]:
 
 def _tensor(value: Any, name: str) -> Tensor:
     if not hasattr(value, "detach"):
-        raise PlanError(
-            f"{name} got {type(value).__name__}.", "It takes a torch tensor,", "as in torch.tensor([...])."
-        )
+        raise PlanError(f"{name} got {type(value).__name__}.", "It takes a torch tensor,", "as in torch.tensor([...]).")
     return value

@@ -186,9 +186,7 @@ def _token_or_end(tokenizer: Tokenizer, ids: Sequence[int], place: int) -> str:
 def _require_same_places(positions: Mapping[str, int], places: Mapping[str, int]) -> None:
     for name, place in places.items():
         if positions.get(name, place) != place:
-            raise _Unusable(
-                f"{name!r} is token {positions[name]} of the prompt and token {place} of its contrast."
-            )
+            raise _Unusable(f"{name!r} is token {positions[name]} of the prompt and token {place} of its contrast.")
 
 
 def _require_told_apart(tokenizer: Tokenizer, pair: _Pair) -> None:
@@ -284,8 +282,7 @@ def _text(tokenizer: Tokenizer, token: FirstToken) -> str:
 
 def _none_left(task: Task, dropped: Sequence[Dropped]) -> TaskError:
     return TaskError(
-        f"none of the {len(task)} prompts of task {task.name!r} can be used with this tokenizer. "
-        f"{_reasons(dropped)}",
+        f"none of the {len(task)} prompts of task {task.name!r} can be used with this tokenizer. {_reasons(dropped)}",
         "A prompt and its contrast need the same number of tokens, and an answer a first token of its own.",
         "Choose words that are as long in tokens (one common word for another), or leave out the contrasts.",
     )

@@ -278,9 +278,7 @@ def _no_such_place(data: xr.Dataset, dim: str, place: Place, view: View | None) 
     return ParameterError(
         f"{name_of(view)}stands at {dim}={place!r}, which {dim} does not have;",
         allowed,
-        f'Write at={{"{dim}": {labels[0] if labels and data[dim].dtype.kind in "iuf" else 0}}}.'
-        if size
-        else "",
+        f'Write at={{"{dim}": {labels[0] if labels and data[dim].dtype.kind in "iuf" else 0}}}.' if size else "",
     )
 
 

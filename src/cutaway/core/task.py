@@ -243,9 +243,7 @@ def _settle(task: Task) -> None:
 
 def _require_texts(task: Task) -> None:
     if not task.prompts:
-        raise TaskError(
-            f"task {task.name!r} has no prompts;", "it needs one at least.", "Write prompts=['…']."
-        )
+        raise TaskError(f"task {task.name!r} has no prompts;", "it needs one at least.", "Write prompts=['…'].")
     for column in ("prompts", "contrasts"):
         for index, text in enumerate(getattr(task, column)):
             if not isinstance(text, str) or not text:

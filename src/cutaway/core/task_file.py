@@ -162,9 +162,7 @@ def _require_columns(path: Path, line: int, names: Sequence[str]) -> None:
 def _row(path: Path, line: int, record: Mapping[str, Any]) -> Row:
     prompt, contrast, template = (_string(path, line, record, name) for name in _TEXT_COLUMNS)
     if not prompt:
-        raise _at(
-            path, line, "has an empty prompt", "A prompt is a text.", "Write one, or take the line out."
-        )
+        raise _at(path, line, "has an empty prompt", "A prompt is a text.", "Write one, or take the line out.")
     answer, wrong = (_answers(path, line, record, name) for name in ("answer", "wrong"))
     positions = _positions(path, line, record, "positions", prompt)
     contrast_positions = _positions(path, line, record, "contrast_positions", contrast)
@@ -208,9 +206,7 @@ def _list_or_text(value: str) -> Any:
         return value
 
 
-def _positions(
-    path: Path, line: int, record: Mapping[str, Any], column: str, text: str
-) -> dict[str, tuple[int, int]]:
+def _positions(path: Path, line: int, record: Mapping[str, Any], column: str, text: str) -> dict[str, tuple[int, int]]:
     value = record.get(column)
     if isinstance(value, str) and value:
         value = _list_or_text(value)
@@ -220,9 +216,7 @@ def _positions(
         if isinstance(value, dict):
             return {str(name): _span(text, place) for name, place in value.items()}
     except TaskError as error:
-        raise _at(
-            path, line, f"has {column} that do not fit ({error.what.rstrip(';')})", error.expected
-        ) from None
+        raise _at(path, line, f"has {column} that do not fit ({error.what.rstrip(';')})", error.expected) from None
     shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     raise _at(
         path,
@@ -256,9 +250,7 @@ def _require_even(path: Path, rows: Sequence[Row]) -> None:
             if set(getattr(row, column)) != names:
                 found = ", ".join(sorted(getattr(row, column))) or "none"
                 expected = f"Line {rows[0].line} names {', '.join(sorted(names)) or 'none'}."
-                raise _at(
-                    path, row.line, f"names the {column} {found}", expected, "Name the same in every row."
-                )
+                raise _at(path, row.line, f"names the {column} {found}", expected, "Name the same in every row.")
 
 
 def _at(path: Path, line: int, problem: str, expected: str = "", instead: str = "") -> TaskError:

@@ -16,9 +16,7 @@ from typing import Any, Literal, get_args
 from cutaway.core.errors import ParameterError, nearest
 from cutaway.core.roles import ROLES, name_of
 
-Kind = Literal[
-    "tokens", "heatmap", "attention", "curves", "bars", "scatter", "histogram", "graph", "table", "text"
-]
+Kind = Literal["tokens", "heatmap", "attention", "curves", "bars", "scatter", "histogram", "graph", "table", "text"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Place = int | float | str
 ScaleKind = Literal["auto", "diverging", "sequential"]
@@ -190,9 +188,7 @@ def graph(
     return _view("graph", roles, at, title, note)
 
 
-def table(
-    *, columns: Sequence[str], at: Mapping[str, Place] | None = None, title: str = "", note: str = ""
-) -> View:
+def table(*, columns: Sequence[str], at: Mapping[str, Place] | None = None, title: str = "", note: str = "") -> View:
     """Columns of numbers and words along one dimension."""
     return _view("table", {f"column {i}": name for i, name in enumerate(columns, 1)}, at, title, note)
 
@@ -240,9 +236,7 @@ def _default_title(roles: Mapping[str, str]) -> str:
 def _refuse_roles(view: View) -> None:
     if view.kind == "table":
         if not view.roles:
-            raise ParameterError(
-                "a table has no columns;", "it needs one at least.", 'Write columns=["name"].'
-            )
+            raise ParameterError("a table has no columns;", "it needs one at least.", 'Write columns=["name"].')
         return
     known = ROLES[view.kind]
     for role in view.roles:

@@ -49,9 +49,7 @@ def plain_text(n: int, seed: int = 0) -> tuple[str, ...]:
     found = paragraphs()
     if not 1 <= n <= len(found):
         here = "This Python has no source files of its library." if not found else f"Write 1 to {len(found)}."
-        raise TaskError(
-            f"{n} paragraphs of plain text were asked for;", f"there are {len(found)} here.", here
-        )
+        raise TaskError(f"{n} paragraphs of plain text were asked for;", f"there are {len(found)} here.", here)
     order = np.random.default_rng(seed).permutation(len(found))
     return tuple(found[int(index)] for index in order[:n])
 

@@ -32,9 +32,7 @@ def pick_several(rng: np.random.Generator, options: Sequence[T], k: int) -> list
     return [options[int(index)] for index in rng.permutation(len(options))[:k]]
 
 
-def draw(
-    name: str, n: int, rng: np.random.Generator, make: Callable[[np.random.Generator], Example]
-) -> list[Example]:
+def draw(name: str, n: int, rng: np.random.Generator, make: Callable[[np.random.Generator], Example]) -> list[Example]:
     """`n` examples with different prompts.
 
     Raises:

@@ -78,9 +78,7 @@ def task_of(
         wrong=tuple(example.wrong for example in examples),
         contrasts=tuple(example.contrast.text for example in examples),
         positions={key: tuple(example.prompt.spans[key] for example in examples) for key in positions},
-        contrast_positions={
-            key: tuple(example.contrast.spans[key] for example in examples) for key in positions
-        },
+        contrast_positions={key: tuple(example.contrast.spans[key] for example in examples) for key in positions},
         metric=metric,
         template=tuple(example.template for example in examples),
         seed=seed,

@@ -126,9 +126,7 @@ def checks(tested: Sequence[Check]) -> str:
 
 def figures(result: Result) -> str:
     """The metrics of a result as a list."""
-    rows = "".join(
-        f"<dt>{text(name)}</dt><dd>{text(_said(value))}</dd>" for name, value in result.metrics.items()
-    )
+    rows = "".join(f"<dt>{text(name)}</dt><dd>{text(_said(value))}</dd>" for name, value in result.metrics.items())
     return f'<dl class="figures">{rows}</dl>\n' if rows else ""
 
 
@@ -201,10 +199,7 @@ def _table(content: Table) -> str:
     sides = ["number" if numeric else "text" for numeric in content.numeric]
     head = "".join(f'<th class="{side}">{text(name)}</th>' for side, name in zip(sides, content.names))
     rows = (
-        "".join(
-            f'<td class="{side}">{escape(clean(column[row]))}</td>'
-            for side, column in zip(sides, content.columns)
-        )
+        "".join(f'<td class="{side}">{escape(clean(column[row]))}</td>' for side, column in zip(sides, content.columns))
         for row in range(min(height, MOST_ROWS))
     )
     body = "".join(f"<tr>{row}</tr>" for row in rows)
@@ -225,9 +220,7 @@ def _texts(content: Texts) -> str:
 def _check(check: Check) -> str:
     drawn = ruler(check)
     line = f'<div class="picture">{bare(drawn, check.claim)}</div>' if drawn else ""
-    figure = (
-        f"Measured <b>{text(measured(check))}</b>; control {text(controlled(check))}; {text(placed(check))}."
-    )
+    figure = f"Measured <b>{text(measured(check))}</b>; control {text(controlled(check))}; {text(placed(check))}."
     return (
         f'<section class="check {"holds" if check.passed else "fails"}">'
         f'<p><strong class="verdict">{verdict(check)}</strong> {text(check.claim)}</p>'

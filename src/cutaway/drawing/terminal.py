@@ -107,9 +107,7 @@ def check(tested: Check) -> RenderableType:
     table = RichTable.grid(padding=(0, 2))
     for name, said in rows:
         table.add_row(Text(name, style=QUIET), Text(said))
-    return Group(
-        head, Padding(table, (0, 0, 0, 2)), Padding(Fitted(lambda room: ruler(tested, room)), (0, 0, 0, 2))
-    )
+    return Group(head, Padding(table, (0, 0, 0, 2)), Padding(Fitted(lambda room: ruler(tested, room)), (0, 0, 0, 2)))
 
 
 def ruler(tested: Check, room: Room) -> Text:

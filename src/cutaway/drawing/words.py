@@ -26,9 +26,7 @@ def visible(token: str) -> str:
     >>> visible(" to\\n\\x00")
     '·to↵⟨U+0000⟩'
     """
-    return "".join(
-        _SHOWN.get(c) or (_by_code(c) if unicodedata.category(c) == "Zs" else _printable(c)) for c in token
-    )
+    return "".join(_SHOWN.get(c) or (_by_code(c) if unicodedata.category(c) == "Zs" else _printable(c)) for c in token)
 
 
 def readable(text: str) -> str:

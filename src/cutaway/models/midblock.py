@@ -67,9 +67,7 @@ def _after_layer(model: Model, base: Recording, index: int, jobs: Sequence[Job])
         inner = (slice(None),) * 2 + ((job.site.unit,) if isinstance(job.site.unit, int) else ())
         new[inner] = job.value.to(new).reshape(new[inner].shape)
         attention[row, where] += torch.einsum("phd,hdm->pm", new - before, weight[heads].to(new))
-    stub = taps.ModuleTap(
-        place.module, "skip", lambda hidden: attention[:, start:], place.index, base.attention[index]
-    )
+    stub = taps.ModuleTap(place.module, "skip", lambda hidden: attention[:, start:], place.index, base.attention[index])
     args, kwargs = base.calls[index]
     found = taps.first_tensor(args, kwargs)
     assert found is not None

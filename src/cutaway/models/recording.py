@@ -113,9 +113,7 @@ def record(
     )
 
 
-def _keys_and_values(
-    cache: Any, n_layers: int, length: int
-) -> tuple[list[Tensor] | None, list[Tensor] | None]:
+def _keys_and_values(cache: Any, n_layers: int, length: int) -> tuple[list[Tensor] | None, list[Tensor] | None]:
     if cache is None or len(cache.layers) != n_layers:
         return None, None
     keys = [getattr(layer, "keys", None) for layer in cache.layers]

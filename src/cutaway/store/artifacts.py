@@ -78,6 +78,4 @@ def load(path: Path) -> Artifact:
 
 
 def _unusable(path: Path, what: str) -> StoreError:
-    return StoreError(
-        f"{path} {what}.", "An artifact is one file, as artifact.save wrote it.", "Make it again."
-    )
+    return StoreError(f"{path} {what}.", "An artifact is one file, as artifact.save wrote it.", "Make it again.")

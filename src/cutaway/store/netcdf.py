@@ -68,9 +68,7 @@ def load(path: Path) -> Result:
         raise _damaged(path, error) from error
     _refuse_foreign(path, data.attrs)
     try:
-        parts = {
-            name: json.loads(part) for name, part in data.attrs.items() if not name.startswith("cutaway_")
-        }
+        parts = {name: json.loads(part) for name, part in data.attrs.items() if not name.startswith("cutaway_")}
         result = result_from(_restored(data, parts), parts, parts["provenance"])
     except _UNREADABLE as error:
         raise _damaged(path, error) from error
@@ -95,9 +93,7 @@ def _record(variable: xr.Variable) -> dict[str, Any]:
 
 
 def _writable(variable: xr.Variable, record: Mapping[str, Any]) -> xr.Variable:
-    shown = {
-        key: value for key, value in variable.attrs.items() if key in ("long_name", "units", "description")
-    }
+    shown = {key: value for key, value in variable.attrs.items() if key in ("long_name", "units", "description")}
     shown = {key: value for key, value in shown.items() if isinstance(value, str) and value.isprintable()}
     values = escaped(variable.values) if record["escaped"] else variable.values
     if record["type"] == "text" and not variable.size:
@@ -141,9 +137,7 @@ def _refuse_absent(path: Path) -> None:
         return
     beside = [other.name for other in path.parent.glob("*.nc")] if path.parent.is_dir() else []
     what = "is a folder" if path.is_dir() else "does not exist"
-    raise StoreError(
-        f"{path} {what}.", "A result is one file, as result.save wrote it;", nearest(path.name, beside)
-    )
+    raise StoreError(f"{path} {what}.", "A result is one file, as result.save wrote it;", nearest(path.name, beside))
 
 
 def _refuse_foreign(path: Path, attributes: Mapping[str, Any]) -> None:

@@ -143,11 +143,7 @@ def _layer_lists(default: Mapping[str, Any], fields: Mapping[str, Any]) -> Itera
         return
     old, new = default[depths[0]], fields[depths[0]]
     for name, value in default.items():
-        if (
-            isinstance(value, list | tuple)
-            and len(value) == old
-            and all(isinstance(kind, str) for kind in value)
-        ):
+        if isinstance(value, list | tuple) and len(value) == old and all(isinstance(kind, str) for kind in value):
             yield name, _shortened(list(value), new, alternate=name == "layer_types")
 
 

@@ -125,10 +125,8 @@ def _top(model: Model, question: Question) -> str:
 
 def words(model: Model, question: Question, *, seed: int, controls: int) -> Section:
     """Gradient attribution of the words, and the same words tested by hiding them."""
-    gradients = integrated_gradients(
-        model, question.task, baseline="zero", score="metric", seed=seed, controls=controls
-    )
-    hidden = occlusion(model, question.task, score="metric", seed=seed, controls=controls)
+    gradients = integrated_gradients(model, question.task, score="probability", seed=seed, controls=controls)
+    hidden = occlusion(model, question.task, score="probability", seed=seed, controls=controls)
     attribution, drop = (r.data["attribution"].isel(prompt=0).values for r in (gradients, hidden))
     data = xr.Dataset(
         {"attribution": ("position", attribution), "drop_when_hidden": ("position", drop)},
@@ -147,8 +145,12 @@ def words(model: Model, question: Question, *, seed: int, controls: int) -> Sect
     supported = [check for check in hidden.checks if check.passed]
     summary = f"The words that matter most are {listed}: {_lower(says[-1])}" if supported else says[-1]
     shown = (
-        views.tokens(value="attribution", title="Integrated gradients: what each token adds to the logit difference"),
-        views.tokens(value="drop_when_hidden", title="Occlusion: what hiding each token takes from it"),
+        views.tokens(
+            value="attribution", title="Integrated gradients: what each token adds to the answer's probability"
+        ),
+        views.tokens(
+            value="drop_when_hidden", title="Occlusion: what hiding each token takes from the answer's probability"
+        ),
     )
     metrics: dict[str, float | int | str] = {"rank_correlation": agreement}
     metrics |= {name: value for name, value in gradients.metrics.items() if "gap" in name or name == "steps"}

@@ -58,9 +58,7 @@ def agreement(
 
     examples = draw("agreement", n, np.random.default_rng(seed), make)
     positions = ("subject", "attractor")
-    return task_of(
-        "agreement", examples, positions=positions, seed=seed, source="linzen2016; nouns of our own"
-    )
+    return task_of("agreement", examples, positions=positions, seed=seed, source="linzen2016; nouns of our own")
 
 
 def _example(rng: np.random.Generator, *, plural: bool, opposite: bool, verb: str) -> Example:

@@ -34,9 +34,7 @@ def induction(
     *,
     n: Count = 50,
     seed: Seed = 0,
-    length: Annotated[
-        int, Field(ge=4, le=_LONGEST, description="how many words are said before they repeat")
-    ] = 12,
+    length: Annotated[int, Field(ge=4, le=_LONGEST, description="how many words are said before they repeat")] = 12,
     contrast: Annotated[
         Literal["last", "fresh"],
         Field(description="last: another last word; fresh: other words the first time"),
@@ -49,9 +47,7 @@ def induction(
 
     examples = draw("induction", n, np.random.default_rng(seed), make)
     positions = ("first", "copied", "repeat")
-    return task_of(
-        "induction", examples, positions=positions, seed=seed, source="olsson2022; nouns of our own"
-    )
+    return task_of("induction", examples, positions=positions, seed=seed, source="olsson2022; nouns of our own")
 
 
 def _example(rng: np.random.Generator, length: int, contrast: str) -> Example:
@@ -62,9 +58,7 @@ def _example(rng: np.random.Generator, length: int, contrast: str) -> Example:
     other = pick(rng, [place for place in range(length - 1) if place not in (last - 1, last)])
     again = words[: last + 1]
     prompt = _sentence(words, again)
-    changed = (
-        _sentence(fresh, again) if contrast == "fresh" else _sentence(words, [*again[:-1], words[other]])
-    )
+    changed = _sentence(fresh, again) if contrast == "fresh" else _sentence(words, [*again[:-1], words[other]])
     return Example(prompt, changed, spaced([words[last + 1]]), spaced([words[other + 1]]), str(last))
 
 

@@ -127,16 +127,11 @@ def _heads(panel: Grid, left: int, width: int) -> list[Text]:
     """Labels of the columns: on one line where they fit, downwards where they do not."""
     longest = max(map(cell_len, panel.columns))
     if longest < width or (panel.texts and width >= 6):
-        cells = [
-            fitted(f" {name}" if panel.texts else name, width, right=not panel.texts)
-            for name in panel.columns
-        ]
+        cells = [fitted(f" {name}" if panel.texts else name, width, right=not panel.texts) for name in panel.columns]
         return [Text(" " * (left + 1) + "".join(cells))]
     if not panel.words_on_columns:
         return [Text(" " * (left + 1) + _every_few(panel.columns, width))]
-    usual = sorted(map(len, panel.columns))[
-        len(panel.columns) * 4 // 5
-    ]  # one long word must not take all lines
+    usual = sorted(map(len, panel.columns))[len(panel.columns) * 4 // 5]  # one long word must not take all lines
     tall = min(longest, _TALLEST, max(5, usual))
     down = [shortened(name, tall).rjust(tall) for name in panel.columns]
     rows = ("".join(fitted(name[i], width, right=True) for name in down) for i in range(tall))

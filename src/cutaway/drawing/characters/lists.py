@@ -44,9 +44,7 @@ def bars(panel: Bars, room: Room) -> RenderableType:
     for cell, value, end, group in zip(cells, values.tolist(), ends, groups):
         line = Text(fitted(panel.labels[cell[0]], left, right=True) + " ")
         if middle > 1:
-            line.append(
-                fitted(panel.groups[group] if group is not None else "", middle), room.of_class(group or 0)
-            )
+            line.append(fitted(panel.groups[group] if group is not None else "", middle), room.of_class(group or 0))
         style = room.of_sign(value) if group is None and values.min() < 0 else room.of_class(group or 0)
         line.append(_bar(value, values, width), style)
         lines.append(line.append(f" {end}"))

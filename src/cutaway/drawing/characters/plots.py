@@ -69,8 +69,7 @@ def lines(panel: Lines, room: Room) -> RenderableType:
     """Curves over one x, each with its colour or letter."""
     drawn = panel.lines[: len(_MARKS)]
     spread = [
-        _span(np.concatenate([p for line in drawn for p in pieces(line)] or [np.zeros(0)]))
-        for pieces in (_x, _y)
+        _span(np.concatenate([p for line in drawn for p in pieces(line)] or [np.zeros(0)])) for pieces in (_x, _y)
     ]
     if any(span is None for span in spread):
         return Text("  no points", style=QUIET)
@@ -197,9 +196,7 @@ def _framed(
         yield Text(" " * (left + 3) + _spread(x_labels, canvas.width))
         ends = ("", "")
     room = canvas.width - len(ends[0]) - len(ends[1])
-    yield Text(
-        " " * (left + 3) + ends[0] + shortened(x_name, max(0, room - 2)).center(max(0, room)) + ends[1]
-    )
+    yield Text(" " * (left + 3) + ends[0] + shortened(x_name, max(0, room - 2)).center(max(0, room)) + ends[1])
 
 
 def _spread(labels: tuple[str, ...], width: int) -> str:

@@ -64,9 +64,7 @@ def ticks(low: float, high: float, about: int = 6) -> list[float]:
         return [low]
     step = next((power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.8), power * 10)
     first = math.ceil(low / step)
-    return [
-        round(i * step, 12) if step > 1e-9 else i * step for i in range(first, math.floor(high / step) + 1)
-    ]
+    return [round(i * step, 12) if step > 1e-9 else i * step for i in range(first, math.floor(high / step) + 1)]
 
 
 def labelled(places: Sequence[float]) -> list[tuple[float, str]]:
@@ -86,10 +84,7 @@ def frame(axes: Axes, x_name: str, y_name: str, labels: Sequence[str] | None = N
     """Axes with their numbers, or with words under x; and the height of all of it."""
     bottom = TOP + axes.height
     parts = [line(LEFT, axes.down(at), LEFT + axes.width, axes.down(at)) for at in ticks(*axes.y)]
-    parts += [
-        words(LEFT - 8, axes.down(at) + 4, said, size=11, anchor="end")
-        for at, said in labelled(ticks(*axes.y))
-    ]
+    parts += [words(LEFT - 8, axes.down(at) + 4, said, size=11, anchor="end") for at, said in labelled(ticks(*axes.y))]
     if axes.y[0] < 0 < axes.y[1]:
         parts.append(line(LEFT, axes.down(0), LEFT + axes.width, axes.down(0), colour="muted"))
     parts.append(line(LEFT, bottom, LEFT + axes.width, bottom, colour="muted"))
@@ -97,9 +92,7 @@ def frame(axes: Axes, x_name: str, y_name: str, labels: Sequence[str] | None = N
     parts += names
     parts.append(words(LEFT + axes.width / 2, bottom + below + 16, x_name, anchor="middle", colour="muted"))
     parts.append(
-        words(
-            12, TOP + axes.height / 2, cut(y_name, 12, axes.height), anchor="middle", colour="muted", turn=-90
-        )
+        words(12, TOP + axes.height / 2, cut(y_name, 12, axes.height), anchor="middle", colour="muted", turn=-90)
     )
     return joined(*parts), bottom + below + 22
 

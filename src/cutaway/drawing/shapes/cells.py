@@ -125,9 +125,7 @@ def _cells(panel: Grid, left: float, wide: float, high: float) -> Markup:
             word = panel.texts[i][j] if panel.texts else ""
             said = f"{panel.row_name} {row}\n{panel.column_name} {column}\n{panel.value_name} {_said(value)}"
             x, y = left + j * wide, i * high
-            parts.append(
-                cell(x, y, wide - gap, high - gap, panel.scale, value, f"{word}\n{said}" if word else said)
-            )
+            parts.append(cell(x, y, wide - gap, high - gap, panel.scale, value, f"{word}\n{said}" if word else said))
             if word:
                 parts.append(_written(x, y, (wide - gap, high - gap), word, panel.scale, value))
     return joined(*parts)

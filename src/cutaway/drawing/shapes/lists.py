@@ -87,9 +87,7 @@ def table(panel: Table) -> Drawing:
             parts.append(words(x, 42 + row * 20, shown, anchor=anchor, mono=True))
     parts += [line(0, 48 + row * 20, starts[-1], 48 + row * 20) for row in range(height)]
     below = 52.0 + height * 20
-    left_out = (
-        f"{height} of {len(panel.columns[0])} rows are shown." if height < len(panel.columns[0]) else ""
-    )
+    left_out = f"{height} of {len(panel.columns[0])} rows are shown." if height < len(panel.columns[0]) else ""
     if left_out or not height:
         parts.append(words(4, below, left_out or "no rows", size=11, colour="muted"))
         below += 8
@@ -110,9 +108,7 @@ def texts(panel: Texts) -> Drawing:
         y += 8
         if len(parts) > MOST_LINES:
             parts = parts[:MOST_LINES]
-            parts.append(
-                words(0, y + 10, f"The first {MOST_LINES} lines are shown.", size=11, colour="muted")
-            )
+            parts.append(words(0, y + 10, f"The first {MOST_LINES} lines are shown.", size=11, colour="muted"))
             return Drawing(WIDTH, y + 16, joined(*parts))
     return Drawing(WIDTH, y + 4, joined(*parts)) if parts else nothing("no texts")
 
@@ -162,9 +158,7 @@ def _bar(panel: Bars, place: tuple[int, int], field: _Field, size: tuple[float, 
         start, end = sorted((field.at(0), field.at(value)))
         paint = _paint(panel, group, value)
         parts.append(
-            element(
-                "rect", hint("\n".join(said)), x=start, y=y, width=end - start, height=high, rx=1.5, **paint
-            )
+            element("rect", hint("\n".join(said)), x=start, y=y, width=end - start, height=high, rx=1.5, **paint)
         )
     ends = [end for end in (low, high_end) if end is not None and np.isfinite(end)]
     parts += _whisker(field, [*ends, value] if len(ends) == 1 else ends, y + high / 2)

@@ -119,9 +119,7 @@ def hint(text: str) -> Markup:
 def cell(x: float, y: float, width: float, height: float, scale: Scale, value: float, said: str) -> Markup:
     """A rectangle in the colour of its value."""
     rgb, name = fill_of(scale, value)
-    return element(
-        "rect", hint(said), x=x, y=y, width=width, height=height, fill=hexadecimal(rgb), class_=name
-    )
+    return element("rect", hint(said), x=x, y=y, width=width, height=height, fill=hexadecimal(rgb), class_=name)
 
 
 def ink_in(scale: Scale, value: float) -> dict[str, str]:

@@ -140,9 +140,7 @@ def _curve(axes: Axes, panel: Lines, line: Line, paint: Paint, index: int) -> Ma
     x, y = _thinned(line.x, line.y)
     path = _path(axes, x, y)
     said = f"{panel.series_name} {line.name}".strip() or panel.value_name
-    parts = [
-        element("path", hint(said), d=path, fill="none", stroke_width=1.8, stroke_linejoin="round", **paint)
-    ]
+    parts = [element("path", hint(said), d=path, fill="none", stroke_width=1.8, stroke_linejoin="round", **paint)]
     known = np.isfinite(x) & np.isfinite(y)
     if known.sum() * len(panel.lines) <= 400:
         paint = {name: value for name, value in paint.items() if name != "stroke_dasharray"}
@@ -150,9 +148,7 @@ def _curve(axes: Axes, panel: Lines, line: Line, paint: Paint, index: int) -> Ma
             place = panel.x_labels[int(a)] if panel.x_labels else tick(a)
             note = hint(f"{said}\n{panel.x_name} {place}\n{panel.value_name} {number(b)}")
             dot = {"cx": axes.across(a), "cy": axes.down(b), "r": 2.2}
-            parts.append(
-                element("circle", note, **dot, fill="#ffffff", stroke_width=1.6, **_with(paint, "dot"))
-            )
+            parts.append(element("circle", note, **dot, fill="#ffffff", stroke_width=1.6, **_with(paint, "dot")))
     return joined(*parts)
 
 
@@ -168,11 +164,7 @@ def _band(axes: Axes, line: Line, paint: Paint) -> Markup:
         there = [f"{axes.across(a):.2f} {axes.down(b):.2f}" for a, b in zip(x, high)]
         back = [f"{axes.across(a):.2f} {axes.down(b):.2f}" for a, b in zip(x[::-1], low[::-1])]
         colour = {"fill": paint["stroke"], "class_": str(paint["class_"]).removesuffix("-line")}
-        return (
-            element("polygon", points=" ".join(there + back), fill_opacity=0.16, **colour)
-            if there
-            else Markup("")
-        )
+        return element("polygon", points=" ".join(there + back), fill_opacity=0.16, **colour) if there else Markup("")
     end = line.low if line.low is not None else line.high
     if end is None:
         return Markup("")
@@ -198,11 +190,7 @@ def _thinned(x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
     if x.size <= MOST_PLACES:
         return x, y
     blocks = np.array_split(np.arange(x.size), MOST_PLACES // 2)
-    both = [
-        sorted({int(b[np.nanargmin(y[b])]), int(b[np.nanargmax(y[b])])})
-        for b in blocks
-        if np.isfinite(y[b]).any()
-    ]
+    both = [sorted({int(b[np.nanargmin(y[b])]), int(b[np.nanargmax(y[b])])}) for b in blocks if np.isfinite(y[b]).any()]
     kept = np.array([i for pair in both for i in pair], dtype=int)
     return x[kept], y[kept]
 
@@ -257,9 +245,7 @@ def _columns(axes: Axes, panel: Counts, group: int) -> Markup:
         note = hint(f"{who}{number(float(low))} to {number(float(high))}\n{number(count)} values")
         paint: Paint = dict(class_fill(group))
         opacity = 0.22 if panel.groups else 0.85
-        parts.append(
-            element("rect", note, x=x, y=y, width=wide, height=floor - y, fill_opacity=opacity, **paint)
-        )
+        parts.append(element("rect", note, x=x, y=y, width=wide, height=floor - y, fill_opacity=opacity, **paint))
     if panel.groups:
         first, last = axes.across(panel.edges[0]), axes.across(panel.edges[-1])
         ends = f"{first:.2f} {floor:.2f} {' '.join(outline)} {last:.2f} {floor:.2f}"

@@ -51,9 +51,7 @@ def ruler(check: Check) -> Drawing | None:
             class_="muted",
         )
     )
-    parts.append(
-        line(at(check.control), _MIDDLE - 7, at(check.control), _MIDDLE + 7, colour="ink", width=1.5)
-    )
+    parts.append(line(at(check.control), _MIDDLE - 7, at(check.control), _MIDDLE + 7, colour="ink", width=1.5))
     dot = hint(f"measured {measured(check)}")
     parts.append(
         element(

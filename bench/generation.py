@@ -10,7 +10,7 @@ from bench.sides import Side
 
 TOKENS = 64
 LAYER = 12
-# Small: the text must run on for as many tokens as the plain one, and only the cost is compared.
+# Small: the text must stay ordinary; only the cost is compared, and no side may end its text earlier.
 STRENGTH = 0.05
 
 

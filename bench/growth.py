@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.grid import LAYERS, columns, spec, touch
+from bench.grid import LAYERS, columns, first_sweep, spec, touch
 from bench.harness import Bench, Facts, Row, compare, pairs_of, rounds
 from bench.sides import Side
 
@@ -58,4 +58,5 @@ def measure(bench: Bench) -> tuple[list[Row], list[Side]]:
     """A row for each length."""
     with bench.side("ours") as ours:
         touch(bench, [ours])
+        first_sweep(bench, ours, "resid_pre[1]@-1")
         return [row(bench, ours, length) for length in (LENGTHS[:2] if bench.quick else LENGTHS)], [ours]

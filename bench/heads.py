@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.grid import LAYERS, TOLERANCE, by_cell, spec, touch
-from bench.harness import Bench, Row, compare, largest_difference, pairs_of, rounds
+from bench.grid import LAYERS, TOLERANCE, by_cell, first_sweep, spec, touch
+from bench.harness import Bench, Facts, Row, compare, largest_difference, pairs_of, rounds
 from bench.sides import Side
 
 HEADS = 9
@@ -15,10 +15,11 @@ def measure(bench: Bench) -> tuple[list[Row], list[Side]]:
     """All rows, and the sides that took part."""
     with bench.side("ours") as ours, bench.side("transformer_lens") as lens:
         touch(bench, (ours, lens))
-        return [row(bench, ours, lens)], [ours, lens]
+        learned = first_sweep(bench, ours, "z[1].head[0]@-1")
+        return [row(bench, ours, lens, learned)], [ours, lens]
 
 
-def row(bench: Bench, ours: Side, lens: Side) -> Row:
+def row(bench: Bench, ours: Side, lens: Side, facts: Facts) -> Row:
     """The one comparison: 270 heads."""
     pair = bench.pair()
     cells = [(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
@@ -42,4 +43,5 @@ def row(bench: Bench, ours: Side, lens: Side) -> Row:
         unit="cell",
         difference=largest_difference(np.array([mine[cell] for cell in cells]), found["theirs"][-1].values["values"]),
         tolerance=TOLERANCE,
+        facts=facts,
     )

@@ -166,7 +166,7 @@ def generate(model: Any, *, text: str, tokens: int, layer: int, strength: float,
 
     def work() -> worker.Values:
         edit = cutaway.add(f"resid_post[{layer}]", vector, scale=strength)
-        return {"ids": model.generate([text], edit=edit, max_new_tokens=tokens).new_ids[0]}
+        return {"ids": model.generate([text], edit=edit, max_new_tokens=tokens, min_new_tokens=tokens).new_ids[0]}
 
     return work
 
@@ -179,7 +179,8 @@ def plain_generate(model: Any, *, ids: list[int], tokens: int) -> worker.Thunk:
     mask = torch.ones_like(given)
 
     def work() -> worker.Values:
-        found = model.hf.generate(given, attention_mask=mask, max_new_tokens=tokens, do_sample=False)
+        exactly = {"max_new_tokens": tokens, "min_new_tokens": tokens}
+        found = model.hf.generate(given, attention_mask=mask, **exactly, do_sample=False)
         return {"ids": found[0, len(ids) :]}
 
     return work

@@ -44,7 +44,7 @@ from cutaway.models.weights import (
 )
 
 FLOAT32_UP_TO = 2_000_000_000  # parameters
-PIECE = 1 << 22  # numbers that are unpacked at a time
+PIECE = 1 << 20  # numbers that are unpacked at a time
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY, _LONG = 8, 9, 1000
 # Vocabularies whose digits stand alone, whatever is before them; transformers does not know these names.

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cutaway.core.errors import TaskError, nearest
@@ -44,7 +45,7 @@ class Metric:
     name: str
     answers: tuple[tuple[int, ...], ...]
     wrong: tuple[tuple[int, ...], ...] = ()
-    reference: Tensor | None = None
+    reference: Float[Tensor, "prompt vocab"] | None = None
     rows: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -75,11 +76,11 @@ class Metric:
         """The same metric for a batch in which row i is prompt `rows[i]`."""
         return replace(self, rows=tuple(rows))
 
-    def against(self, logits: Tensor) -> Metric:
+    def against(self, logits: Float[Tensor, "prompt vocab"]) -> Metric:
         """`kl` from the run with these logits [prompt, vocab]."""
         return replace(self, name="kl", reference=_precise(logits).log_softmax(-1))
 
-    def __call__(self, logits: Tensor) -> Tensor:
+    def __call__(self, logits: Float[Tensor, "row vocab"]) -> Float[Tensor, " row"]:
         """The metric of each row of logits at the last token [row, vocab] -> [row]."""
         rows = range(len(logits)) if self.rows is None else self.rows
         if self.name == "kl":
@@ -88,7 +89,7 @@ class Metric:
             return (reference.exp() * (reference - _precise(logits).log_softmax(-1))).sum(-1)
         return torch.stack([self._one(logits[i], self.answers[row], self._wrong(row)) for i, row in enumerate(rows)])
 
-    def of_tokens(self, logits: Tensor, rows: Sequence[int]) -> Tensor:
+    def of_tokens(self, logits: Float[Tensor, "row token"], rows: Sequence[int]) -> Float[Tensor, " row"]:
         """The metric from the logits of `self.tokens` alone [row, token] (only where `needs_vocabulary` is False)."""
         column = {token: i for i, token in enumerate(self.tokens)}
         weights = logits.new_zeros(len(self.answers), len(column))
@@ -101,7 +102,9 @@ class Metric:
     def _wrong(self, row: int) -> tuple[int, ...]:
         return self.wrong[row] if self.wrong else ()
 
-    def _one(self, logits: Tensor, answers: tuple[int, ...], wrong: tuple[int, ...]) -> Tensor:
+    def _one(
+        self, logits: Float[Tensor, " vocab"], answers: tuple[int, ...], wrong: tuple[int, ...]
+    ) -> Float[Tensor, ""]:
         right, false = list(answers), list(wrong)
         match self.name:
             case "logit_difference":

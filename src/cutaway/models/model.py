@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cutaway.core.edit import Edit, edits_of
@@ -258,7 +259,9 @@ class Model:
 
     # --- weights -------------------------------------------------------------------------------------------------
 
-    def unembed(self, resid: Tensor, tokens: Sequence[int] | Tensor | None = None) -> Tensor:
+    def unembed(
+        self, resid: Float[Tensor, "*place d_model"], tokens: Sequence[int] | Int[Tensor, " token"] | None = None
+    ) -> Float[Tensor, "*place vocab"]:
         """Final norm and unembedding of residual stream values [..., d_model] -> logits [..., vocab or len(tokens)]."""
         return self._unembedding.logits(resid, tokens)
 
@@ -272,13 +275,13 @@ class Model:
         return unembedding.Unembedding.of(self)
 
     @property
-    def W_U(self) -> Tensor:  # noqa: N802 - the field's name
+    def W_U(self) -> Float[Tensor, "d_model vocab"]:  # noqa: N802 - the field's name
         """The unembedding [d_model, vocab]."""
         if self.anatomy.unembed is None:
             raise ModelError(f"{type(self.hf).__name__} has no unembedding.")
         return projection_weight(self.anatomy.unembed)
 
-    def W_O(self, layer: int) -> Tensor:  # noqa: N802 - the field's name
+    def W_O(self, layer: int) -> Float[Tensor, "head d_head d_model"]:  # noqa: N802 - the field's name
         """The output projection of a layer's attention as [head, d_head, d_model]."""
         part = self.anatomy.layer(Site("z", layer))
         if part.output_projection is None:
@@ -289,7 +292,7 @@ class Model:
         weight = projection_weight(part.output_projection)
         return weight.reshape(part.n_heads, -1, weight.shape[-1])
 
-    def attention_bias(self, layer: int) -> Tensor | None:
+    def attention_bias(self, layer: int) -> Float[Tensor, " d_model"] | None:
         """The bias of the output projection of a layer's attention, or None."""
         part = self.anatomy.layer(Site("z", layer))
         bias = getattr(part.output_projection, "bias", None)

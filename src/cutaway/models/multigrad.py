@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cutaway.core.edit import replace
@@ -44,8 +45,8 @@ class TargetGradients:
         grads: [target, row, position, d_model], for the targets that were asked for, in that order.
     """
 
-    values: Tensor
-    grads: Tensor
+    values: Float[Tensor, "row every_target"]
+    grads: Float[Tensor, "target row position d_model"]
 
 
 def scores_of_targets(
@@ -54,8 +55,8 @@ def scores_of_targets(
     positions: Sequence[int],
     score: Score,
     *,
-    embeddings: Tensor | None = None,
-) -> Tensor:
+    embeddings: Float[Tensor, "row position d_model"] | None = None,
+) -> Float[Tensor, "row target"]:
     """Scores [row, target] from one forward pass; the arguments are those of `gradients_of_targets`."""
     with torch.no_grad():
         _, cut = _forward(model, ids, positions, embeddings, grad=False)
@@ -68,7 +69,7 @@ def gradients_of_targets(
     positions: Sequence[int],
     score: Score,
     *,
-    embeddings: Tensor | None = None,
+    embeddings: Float[Tensor, "row position d_model"] | None = None,
     targets: Sequence[int] | None = None,
 ) -> TargetGradients:
     """Scores of several targets and their gradients at the embeddings: one forward pass, one backward pass a target.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
@@ -37,14 +38,14 @@ class Recording:
     """
 
     ids: list[tuple[int, ...]]
-    streams: list[Tensor]
+    streams: list[Float[Tensor, "prompt position d_model"]]
     outputs: list[Any]
-    keys: list[Tensor] | None
-    values: list[Tensor] | None
+    keys: list[Float[Tensor, "prompt head position d_head"]] | None
+    values: list[Float[Tensor, "prompt head position d_value"]] | None
     sites: dict[Site, Tensor] = field(default_factory=dict)
     calls: list[Any] = field(default_factory=list)
     attention: list[Any] = field(default_factory=list)
-    logits: Tensor | None = None
+    logits: Float[Tensor, "prompt vocab"] | None = None
 
     @property
     def length(self) -> int:

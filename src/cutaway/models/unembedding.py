@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -34,8 +35,8 @@ class FrozenNorm:
         module: the norm itself.
     """
 
-    gain: Tensor
-    bias: Tensor
+    gain: Float[Tensor, " d_model"]
+    bias: Float[Tensor, " d_model"]
     centres: bool
     module: nn.Module | None
 
@@ -55,7 +56,7 @@ class FrozenNorm:
         centres = d_model % 2 == 0 and bool(torch.allclose(shifted, up, rtol=1e-3, atol=1e-3))
         return FrozenNorm(gain, bias, centres, module)
 
-    def scale(self, resid: Tensor) -> Tensor:
+    def scale(self, resid: Float[Tensor, "*place d_model"]) -> Float[Tensor, "*place 1"]:
         """The factor [..., 1] by which the norm multiplies at each position of `resid` [..., d_model]."""
         if self.module is None:
             return torch.ones_like(resid[..., :1])
@@ -63,7 +64,9 @@ class FrozenNorm:
         out = _apply_norm(self.module, resid) - self.bias
         return (out * centred).sum(-1, keepdim=True) / (centred * centred).sum(-1, keepdim=True)
 
-    def linear(self, part: Tensor, scale: Tensor) -> Tensor:
+    def linear(
+        self, part: Float[Tensor, "*part d_model"], scale: Float[Tensor, "*#part 1"]
+    ) -> Float[Tensor, "*out d_model"]:
         """What a part of the stream becomes under the frozen norm: `gain * (part - mean) * scale`, without bias."""
         return self._centred(part) * self.gain * scale
 
@@ -90,8 +93,8 @@ class Unembedding:
     """
 
     norm: FrozenNorm
-    weight: Tensor
-    bias: Tensor | None
+    weight: Float[Tensor, "vocab d_model"]
+    bias: Float[Tensor, " vocab"] | None
     multiplier: float
     softcap: float | None
     exact: bool
@@ -131,7 +134,9 @@ class Unembedding:
         """True when the weights are fetched for each use (by accelerate): only their module has them."""
         return self.weight.device.type == "meta"
 
-    def logits(self, resid: Tensor, tokens: Sequence[int] | Tensor | None = None) -> Tensor:
+    def logits(
+        self, resid: Float[Tensor, "*place d_model"], tokens: Sequence[int] | Int[Tensor, " token"] | None = None
+    ) -> Float[Tensor, "*place vocab"]:
         """Logits [..., vocab or len(tokens)] of residual stream values [..., d_model]."""
         if not self.from_stream:
             raise ModelError(
@@ -142,7 +147,9 @@ class Unembedding:
         final = flat if self.norm.module is None else _apply_norm(self.norm.module, flat)
         return self.of_final(final, tokens).reshape(*resid.shape[:-1], -1)
 
-    def of_final(self, final: Tensor, tokens: Sequence[int] | Tensor | None = None) -> Tensor:
+    def of_final(
+        self, final: Float[Tensor, "*place d_model"], tokens: Sequence[int] | Int[Tensor, " token"] | None = None
+    ) -> Float[Tensor, "*place vocab"]:
         """Logits of values after the final norm."""
         if not self.exact:
             raise ModelError(
@@ -159,7 +166,7 @@ class Unembedding:
         bias = None if self.bias is None else self.bias[rows]
         return self._after(functional.linear(final.to(self.weight.device), self.weight[rows], bias))
 
-    def _after(self, logits: Tensor) -> Tensor:
+    def _after(self, logits: Float[Tensor, "*place vocab"]) -> Float[Tensor, "*place vocab"]:
         if self.multiplier != 1.0:
             logits = logits * self.multiplier
         if self.softcap is not None:

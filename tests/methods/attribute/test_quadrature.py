@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cutaway.methods.attribute.quadrature import Evaluate, Floats, fixed_rule, integrate
+from cutaway.methods.attribute.quadrature import PIECES, Evaluate, Floats, fixed_rule, integrate
+
+# Ends and middles of the pieces that are looked at first.
+FIRST = 2 * PIECES + 1
 
 Coefficients = list[float]
 numbers = st.floats(-5, 5, allow_nan=False, allow_subnormal=False)
@@ -30,8 +33,8 @@ def path(scores: Sequence[Coefficients]) -> Evaluate:
 
 @given(st.lists(numbers, min_size=2, max_size=5))
 def test_cubic_slopes_are_added_up_exactly_with_the_first_nodes(score: Coefficients) -> None:
-    found = integrate(path([score]), tolerances=[1e-6], max_nodes=9)
-    assert found.settled and found.nodes == 9
+    found = integrate(path([score]), tolerances=[1e-6], max_nodes=FIRST)
+    assert found.settled and found.nodes == FIRST
     assert found.values[0, 0] == pytest.approx(found.values[0, 1])
     assert float(found.values.sum()) == pytest.approx(sum(score[1:]), abs=1e-9)
 
@@ -84,7 +87,7 @@ def test_nodes_go_where_the_score_moves() -> None:
     found = integrate(evaluate, tolerances=[0.01, 0.01], max_nodes=5000)
     moving = [node for node, score in asked if score == 0]
     assert len(set(asked)) == len(asked) == found.slopes  # no slope is taken twice
-    assert sum(score == 1 for _, score in asked) == 9  # a score that does not move costs the first look only
+    assert sum(score == 1 for _, score in asked) == FIRST  # a score that does not move costs the first look only
     assert np.mean([abs(node - 0.6) < 0.1 for node in moving]) > 0.6
     # A fixed rule with as many nodes is far off.
     nodes, weights = fixed_rule("gauss_legendre", len(moving))
@@ -94,7 +97,7 @@ def test_nodes_go_where_the_score_moves() -> None:
 
 def test_the_number_of_nodes_is_bounded() -> None:
     found = integrate(step_at(0.37, 0.001), tolerances=[1e-9, 1e-9], max_nodes=30)
-    assert not found.settled and 9 <= found.nodes <= 30
+    assert not found.settled and FIRST <= found.nodes <= 30
 
 
 def test_a_slope_that_is_not_finite_is_gone_around() -> None:

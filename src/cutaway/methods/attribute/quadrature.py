@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 Piece = tuple[float, float]
 # Nodes in [0, 1] and the scores whose slopes are wanted -> values [node, score], slopes [node, wanted score, position].
 Evaluate = Callable[[Sequence[float], Sequence[int]], tuple[Floats, Floats]]
-PIECES = 4
+PIECES = 2
 
 
 def fixed_rule(name: Rule, steps: int) -> tuple[Floats, Floats]:
@@ -78,7 +78,7 @@ def integrate(evaluate: Evaluate, *, tolerances: Sequence[float] | Floats, max_n
     Args:
         evaluate: values and slopes at nodes.
         tolerances: for the error of each score, in its own unit.
-        max_nodes: no more nodes than these are looked at (the first nine are).
+        max_nodes: no more nodes than these are looked at (the first five are).
     """
     path, scores = _Path(evaluate), len(tolerances)
     pieces = [[(i / PIECES, (i + 1) / PIECES) for i in range(PIECES)] for _ in range(scores)]

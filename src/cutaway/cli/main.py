@@ -44,10 +44,12 @@ COMMANDS = (
     Command("explain", "Ask a model"),
     Command("run", "Ask a model"),
     Command("check", "Ask a model"),
+    Command("serve", "See what there is"),
     Command("list", "See what there is"),
     Command("models", "See what there is"),
     Command("show", "See what there is"),
     Command("new", "Add your own"),
+    Command("store", "Keep and share"),
 )
 
 

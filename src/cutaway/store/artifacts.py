@@ -5,9 +5,11 @@ Limits: tensors are read into memory whole.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import mmap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cutaway.core.errors import CutawayError, StoreError
 from cutaway.core.method import format
@@ -18,6 +20,17 @@ if TYPE_CHECKING:
     from cutaway.core.artifact import Artifact
 
 VERSION = 1
+_TORCH_NAMES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    **{f"{sign}{bits}": f"{word}{bits}" for sign, word in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)},
+    "BOOL": "bool",
+    "C64": "complex64",
+}
 
 
 @format("safetensors", asks="How do I keep a direction, a probe or a dictionary?")
@@ -75,6 +88,37 @@ def load(path: Path) -> Artifact:
     if artifact.id != record.get("id"):
         raise _unusable(path, "does not hold what was written: its contents and its id differ")
     return artifact
+
+
+def verified(path: Path) -> dict[str, Any]:
+    """The record of an artifact whose bytes were found to be what was written. Read without torch.
+
+    Returns:
+        `kind`, `about`, `provenance` and `id`.
+
+    Raises:
+        StoreError: as `load`.
+    """
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            start = 8 + int.from_bytes(content[:8], "little")
+            header = json.loads(content[8:start])
+            record = json.loads(header.pop("__metadata__")["cutaway"])
+            if record["format"] > VERSION:
+                raise _unusable(path, f"is written in format {record['format']}, newer than {VERSION}")
+            summer = hashlib.sha256(json.dumps([record["kind"], record["about"]], sort_keys=True).encode())
+            for name, said in sorted(header.items()):
+                first, end = said["data_offsets"]
+                dtype = f"torch.{_TORCH_NAMES[said['dtype']]}"
+                summer.update(json.dumps([name, dtype, said["shape"]]).encode())
+                summer.update(content[start + first : start + end])
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} does not exist.", "An artifact is one file, as artifact.save wrote it.") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unusable(path, "is damaged or no artifact of cutaway") from error
+    if summer.hexdigest() != record["id"]:
+        raise _unusable(path, "does not hold what was written: its contents and its id differ")
+    return {"provenance": {}, **record}
 
 
 def _unusable(path: Path, what: str) -> StoreError:

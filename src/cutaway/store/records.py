@@ -58,8 +58,8 @@ def record_of(result: Result) -> dict[str, Any]:
     }
     whole = {"cutaway_format": VERSION, "id": result.id, **said_in(result)}
     whole |= {"provenance": dict(result.provenance), "attributes": result.data.attrs, "arrays": arrays}
-    strict: dict[str, Any] = _strict(whole)
-    return strict
+    record: dict[str, Any] = strict(whole)
+    return record
 
 
 def save(result: Result, path: Path) -> None:
@@ -110,14 +110,15 @@ def _values(array: Mapping[str, Any]) -> Any:
     return values
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
+    """The value with the numbers that JSON does not know as the text "NaN", "Infinity" or "-Infinity"."""
     match value:
         case float() if not math.isfinite(value):
             return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
         case Mapping():
-            return {key: _strict(item) for key, item in value.items()}
+            return {key: strict(item) for key, item in value.items()}
         case list() | tuple():
-            return [_strict(item) for item in value]
+            return [strict(item) for item in value]
     return value
 
 

@@ -1,0 +1,1 @@
+"""How does an index made by an earlier cutaway become one of today? Step by step, when it is opened."""

@@ -3,7 +3,7 @@
 Inseq makes one Captum call for each generated token. In a causal model one shared path serves all of them:
 the tokens before a target are the same in every longer prefix. Two comparisons with Inseq: the same fifty
 steps, and as few steps as reach the completeness gap that Inseq reached with fifty. Captum called by hand is
-the yardstick for values.
+the yardstick for values. None of them tests its map; the seconds of ours with its test are a fact of a row.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bench.grid import touch
-from bench.harness import Bench, Call, Row, compare, largest_difference, pairs_of, rounds
+from bench.harness import Bench, Call, Facts, Row, compare, largest_difference, pairs_of, rounds
 from bench.prompts import ids_of, text_of
 from bench.sides import Answer, Side
 
@@ -54,7 +54,7 @@ def against_inseq(bench: Bench, ours: Side, inseq: Side, asked: dict[str, Any], 
         }
         return rounds(calls, bench.count(5), warm=0)
 
-    def row(found: dict[str, list[Answer]], label: str, reach: float, *, same: bool) -> Row:
+    def row(found: dict[str, list[Answer]], label: str, reach: float, more: Facts, *, same: bool) -> Row:
         mine, theirs = found["ours"][-1].values, found["theirs"][-1].values
         return compare(
             f"{work}, {label}",
@@ -65,7 +65,7 @@ def against_inseq(bench: Bench, ours: Side, inseq: Side, asked: dict[str, Any], 
             reach=reach,
             difference=largest_difference(mine["values"], theirs["values"]) if same else None,
             tolerance=TOLERANCE if same else None,
-            facts={"our gap": widest(mine), "their gap": widest(theirs), "our steps": int(mine["steps"])},
+            facts={"our gap": widest(mine), "their gap": widest(theirs), "our steps": int(mine["steps"]), **more},
         )
 
     bench.say("  Inseq, the same steps")
@@ -75,9 +75,12 @@ def against_inseq(bench: Bench, ours: Side, inseq: Side, asked: dict[str, Any], 
     closer = both({"gap": reached})
     if widest(closer["ours"][-1].values) > reached:
         raise ValueError(f"Our gap is larger than Inseq's {reached:.3g}: not the same work.")
+    tested: Facts = {
+        "our seconds with the check": round(ours.ask("gradients", **asked, gap=reached, check=True).seconds, 2)
+    }
     return [
-        row(found, f"{steps} steps", 1.5, same=True),
-        row(closer, f"to a completeness gap of {reached:.2g}", 4.0, same=False),
+        row(found, f"{steps} steps", 1.5, {}, same=True),
+        row(closer, f"to a completeness gap of {reached:.2g}", 4.0, tested, same=False),
     ]
 
 

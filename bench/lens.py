@@ -2,8 +2,8 @@
 
 Ours keeps for each layer and position the likeliest tokens, the answer's log-probability and rank, the
 entropy, and the divergence from the last layer. Both others are asked for the same figures, and once for the
-likeliest tokens alone. The intervention with which ours tests its reading is left out (see `side/ours.py`);
-its time is a fact of the first row. Memory is what a call holds at its peak beyond what was held before.
+likeliest tokens alone. The intervention with which ours tests its reading is left out, as the peers make none;
+the seconds with it are a fact of the first row. Memory is what a call holds at its peak beyond what was held before.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def rows_of(
     length = every[-1].values["top"].shape[1]
     work = f"logit lens, {length} tokens, all layers"
     ours, theirs = mine[-1].values, every[-1].values
-    gap = largest_difference(ours["probability"], theirs["probability"][:, :-1])
-    same = float(np.mean(ours["top"] == theirs["top"][:, :-1]))
+    gap = largest_difference(ours["probability"], theirs["probability"])
+    same = float(np.mean(ours["top"] == theirs["top"]))
 
     def timed(name: str, others: Sequence[Answer], reach: float | None, facts: Facts) -> Row:
         return compare(
@@ -65,8 +65,6 @@ def rows_of(
             "cost",
             pairs_of(mine, others),
             reach=reach,
-            cells=(length - 1, length),
-            unit="position",
             difference=gap,
             tolerance=TOLERANCE,
             facts=facts,

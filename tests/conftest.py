@@ -17,13 +17,17 @@ CHECKED = (
     "cutaway.models.recording",
     "cutaway.models.unembedding",
 )
+_CONTAINER = re.compile(r"\b(list|tuple|dict|Sequence|Mapping)\[")
 _SHAPED = re.compile(r"\b(Float|Int|Bool|Shaped)\[")
 
 
 def shapes(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, checked where an annotation names a shape; others may be names for type checkers alone."""
+    """The function, checked where an annotation names a shape; others may be names for type checkers alone.
+
+    Containers are left out: beartype draws from Python's global random state to look at one of their items.
+    """
     written = function.__annotations__
-    shaped = {name: hint for name, hint in written.items() if _SHAPED.search(str(hint))}
+    shaped = {n: hint for n, hint in written.items() if _SHAPED.search(str(hint)) and not _CONTAINER.search(str(hint))}
     if not shaped:
         return function
     try:

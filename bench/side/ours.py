@@ -87,19 +87,14 @@ def sweep(model: Any, *, over: str, pair: dict[str, Any], strict: bool = False) 
 
 
 def lens(model: Any, *, ids: list[int], text: str, top: int = 5, check: bool = False) -> worker.Thunk:
-    """The lens after every layer.
-
-    Without `check` the last token is left out: there is then no prediction to test, so no intervention is
-    made. The peers make none.
-    """
+    """The lens after every layer; without `check` no intervention tests it. The peers make none."""
     import cutaway
 
     if model.encode(text) != ids:
         raise ValueError("cutaway reads other tokens in the text than the harness.")
-    sites = "resid_post[*]" if check else f"resid_post[*]@:{len(ids) - 1}"
 
     def work() -> worker.Values:
-        data = cutaway.logit_lens(model, text, top=top, sites=sites).data
+        data = cutaway.logit_lens(model, text, top=top, controls=20 if check else 0).data
         return {
             "top": data["top_id"][0],
             "probability": data["top_probability"][0],
@@ -122,8 +117,9 @@ def gradients(
     steps: int = 50,
     gap: float | None = None,
     target: str = "probability",
+    check: bool = False,
 ) -> worker.Thunk:
-    """Integrated gradients of every token of the continuation, from the baseline that Inseq takes, with the check.
+    """Integrated gradients of every token of the continuation, from the baseline that Inseq takes.
 
     Args:
         model: the network.
@@ -134,6 +130,7 @@ def gradients(
         steps: nodes of the fixed rule.
         gap: instead, as many nodes as reach this completeness gap.
         target: what is explained of each token.
+        check: test the map by taking tokens out, too. The peers make no such test.
     """
     import numpy as np
 
@@ -145,7 +142,7 @@ def gradients(
 
     def work() -> worker.Values:
         result = cutaway.integrated_gradients(
-            model, prompt, continuation=continuation, baseline="unk", score=target, **how
+            model, prompt, continuation=continuation, baseline="unk", score=target, controls=20 if check else 0, **how
         )
         data = result.data
         # The last token of the text is a target and no input: a column without values, as the peers give it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import re
 
 import pytest
@@ -68,7 +69,7 @@ class TestQuestion:
             ask(smollm2, "word " * 600, None, None)
 
     def test_a_contrast_of_another_length_says_where_it_parts(self, smollm2):
-        with pytest.raises(TaskError, match="they part at token 9, where the prompt has ' John'"):
+        with pytest.raises(TaskError, match="they part at token 9, where the prompt has “ John”"):
             ask(smollm2, IOI, SWAPPED.replace(", Mary", ", the old man"), None)
 
     def test_a_contrast_that_is_the_prompt_is_refused(self, smollm2):
@@ -109,6 +110,57 @@ class TestExplanation:
             failed = [check for check in section.result.checks if not check.passed]
             if failed and len(failed) == len(section.result.checks):
                 assert re.search(r"Not supported|no more than random", section.summary), section.summary
+
+    def test_where_only_the_last_layer_reads_as_the_answer_the_rise_is_tested(self, explained):
+        decision = explained.sections[1]
+        data, (check,) = decision.result.data.isel(prompt=0), decision.result.checks
+        assert int(data["decision_layer"]) == 29
+        layer = int(data["rise_layer"])
+        rise = data["last_answer_log_probability"].values
+        middle = (rise.min() + rise[-1]) / 2
+        assert 0 <= layer < 29 and (rise[layer:] >= middle).all() and rise[layer - 1] < middle
+        assert f"From layer {layer} on" in check.claim
+        assert f"the stream after layer {layer} at the last token" in decision.says[-1]
+        assert ("carries “ Mary”" in decision.summary) == check.passed
+
+    def test_each_check_says_in_its_own_words_what_was_taken_out(self, explained):
+        gradients, hidden = explained.sections[2].result.checks
+        assert "tokens with the largest integrated gradients" in gradients.how
+        assert "tokens that cost the most when hidden alone" in hidden.how
+        assert "largest attributions" not in gradients.how + hidden.how
+
+    def test_the_picture_of_hidden_words_has_the_unit_of_its_check(self, explained):
+        words = explained.sections[2].result
+        assert words.data["drop_when_hidden"].attrs["units"] == words.checks[1].unit == "nats"
+        # The gradients explain a probability, and their check says why it is in nats.
+        assert words.data["attribution"].attrs["units"] == "probability" and "in nats" in words.checks[0].how
+        (said,) = [line for line in explained.sections[2].says if line.startswith("As a probability")]
+        whole = 100 * explained.sections[0].result.metrics["answer_probability"]
+        left = whole * math.exp(-words.checks[1].measured)
+        assert f"{whole:.3g} % with all words" in said and f"{left:.3g}" in said
+
+    def test_random_cells_are_ones_that_can_have_an_effect(self, explained):
+        check = explained.sections[4].result.checks[0]
+        assert "none before the first token that differs" in check.how
+        assert "the stream before layers" in check.claim and "at token 9 “ John”" in check.claim
+        assert "resid_pre[" in check.claim
+        heads = explained.sections[5].result.checks[0]
+        assert re.search(r"lives in heads \d+\.\d+, \d+\.\d+ and \d+\.\d+ \(z\[", heads.claim)
+
+    def test_tokens_are_quoted_in_one_way(self, explained, capsys):
+        assert all("' Mary'" not in line and "“Mary”" not in line for s in explained.sections for line in s.says)
+        assert "“ Mary”" in explained.summary[0]
+        explained.show()
+        shown = capsys.readouterr().out
+        assert "“·Mary”" in shown and "“ Mary" not in shown
+        assert "“·Mary”" in explained.html() and "“ Mary" not in explained.html()
+
+    def test_pictures_name_what_they_show_in_words(self, explained, capsys):
+        explained.show()
+        shown = capsys.readouterr().out + explained.html()
+        for name in ("effect resid pre", "position label", "largest mean", "last answer log probability"):
+            assert name not in shown
+        assert "+0.9" not in explained.html().split("When does it decide")[0]
 
     def test_json_has_every_number_and_reads_back(self, explained, tmp_path):
         path = explained.save(tmp_path / "why.json")

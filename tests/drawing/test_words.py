@@ -3,10 +3,25 @@ from __future__ import annotations
 import math
 
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutaway.drawing.words import column, label, number, readable, shortened, signed, tick, visible
+from cutaway.core import view as views
+from cutaway.core.result import Result
+from cutaway.drawing.words import (
+    column,
+    figure,
+    label,
+    number,
+    readable,
+    shortened,
+    signed,
+    standing,
+    tick,
+    visible,
+    visible_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -72,3 +87,53 @@ def test_small_things() -> None:
     assert label(" a") == "·a"
     assert label(7) == "7"
     assert shortened("abcdef", 4) == "abc…"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("head 23.3", "head 23.3"),
+        ("  two before", "··two before"),
+        ("after ", "after·"),
+        ("9  John", "9 ·John"),
+        ("  ", "··"),
+        ("", ""),
+        ("a\n b", "a↵ b"),
+    ],
+)
+def test_only_spaces_that_could_be_overlooked_are_dots_in_labels(text: str, shown: str) -> None:
+    assert label(text) == shown
+
+
+@given(st.text(alphabet=" ab\n", max_size=8), st.text(alphabet=" ab\n", max_size=8))
+def test_different_texts_have_different_labels(one: str, other: str) -> None:
+    assert (label(one) == label(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("says “ Mary” here", "says “·Mary” here"),
+        ("“Mary”", "“Mary”"),
+        ("“ ”", "“·”"),
+        ("“  x ” and “y”", "“··x·” and “y”"),
+        ("“\n”", "“↵”"),
+        ("“\x1b” ' Mary'", "“⟨U+001B⟩” ' Mary'"),
+    ],
+)
+def test_a_quoted_token_in_a_sentence_shows_its_spaces(said: str, shown: str) -> None:
+    assert visible_text(said) == shown
+
+
+def test_a_sign_is_written_where_there_are_two() -> None:
+    assert figure(0.923, signs=False) == "0.923"
+    assert figure(0.923, signs=True) == "+0.923"
+    assert figure(-0.5, signs=False) == "-0.500"
+    assert figure(math.nan, signs=True) == "missing"
+
+
+def test_a_picture_says_where_it_stands_only_where_it_could_stand_elsewhere() -> None:
+    data = xr.Dataset({"v": (("prompt", "layer", "x"), [[[1.0], [2.0]]])}, coords={"layer": [4, 5]})
+    data["layer"].attrs["long_name"] = "layer of the stack"
+    view = views.bars(value="v", label="x", at={"prompt": 0, "layer": 5})
+    assert standing(view, Result(data, views=(view,)).data) == "layer of the stack 5"

@@ -35,12 +35,12 @@ from cutaway.drawing.shapes.ruler import ruler
 from cutaway.drawing.svg import bare, shape
 from cutaway.drawing.words import (
     controlled,
+    figure,
     measured,
     number,
     origin,
     placed,
     readable,
-    signed,
     standing,
     verdict,
     visible_text,
@@ -99,7 +99,7 @@ def fragment(result: Result, view_index: int, *, with_checks: bool = True) -> st
         ParameterError: there is no such view.
     """
     view = view_at(result, view_index)
-    where = standing(view)
+    where = standing(view, result.data)
     caption = f"<strong>{text(view.title)}</strong>" + (f" <span>{text(where)}</span>" if where else "")
     note = f'<p class="note">{text(view.note)}</p>' if view.note else ""
     body = picture(panel(result, view), view.title)
@@ -178,7 +178,7 @@ def _strip(content: Strip) -> str:
     pieces = []
     for word, value in list(zip(content.words, content.values.tolist()))[:MOST_WORDS]:
         rgb, name = fill_of(content.scale, value)
-        said = "missing" if value != value else signed(value)
+        said = figure(value, signs=content.scale.name == "diverging")
         colours = f"--fill:{hexadecimal(rgb)};--ink-on:{hexadecimal(ink_on(rgb))}"
         hint = _attribute(f"{word} {said}")
         shown = f'<b class="{name}" style="{colours}" data-hint="{hint}">{escape(clean(word))}</b>'

@@ -1,12 +1,14 @@
-"""How does a result look in a notebook? As the same pieces of HTML, with the terminal's text beside them.
+"""How does a result look in a notebook? As a widget where there can be one, as HTML and as text everywhere.
 
-A front end that shows no HTML, such as a console or a diff, takes the text.
+A notebook keeps all of them: one that is opened without the widget's package shows the HTML, and a front end that shows
+no HTML, such as a console or a diff, takes the text.
 Limits: scripts do not run in a notebook that is not trusted; then the browser's own hints show the values.
 """
 
 from __future__ import annotations
 
 import io
+from typing import Any
 
 from rich.console import Console
 
@@ -14,11 +16,12 @@ from cutaway.core.method import renderer
 from cutaway.core.result import Result
 from cutaway.drawing.html import checks, ended, figures, fragment, notes, style
 from cutaway.drawing.terminal import whole
+from cutaway.drawing.widget import interactive
 
 
 @renderer("notebook", asks="What does the result look like in a notebook?")
-def notebook(result: Result, view: int | None = None) -> dict[str, str]:
-    """What a notebook shows: HTML, and plain text for front ends without it.
+def notebook(result: Result, view: int | None = None) -> dict[str, Any]:
+    """What a notebook shows: a widget in a running one, HTML, and plain text for front ends without either.
 
     Args:
         result: what to show.
@@ -31,12 +34,14 @@ def notebook(result: Result, view: int | None = None) -> dict[str, str]:
     return {
         "text/html": f'<style>{style()}</style><div class="cutaway">{inside}</div>',
         "text/plain": plain(result, view),
+        **interactive(result, view),
     }
 
 
 def plain(result: Result, view: int | None = None, *, width: int = 100) -> str:
     """The result as plain text, as a terminal without colours shows it."""
-    console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
+    # inside a notebook, rich would show what it prints, whatever the file
+    console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False, force_jupyter=False)
     with console.capture() as captured:
         console.print(whole(result, view))
     return captured.get()

@@ -59,7 +59,7 @@ def titled(result: Result, view: View) -> Drawing:
     """One picture under its title, and over its note."""
     parts = [words(0, 16, visible_text(view.title), size=16, bold=True)]
     top = 26.0
-    where = standing(view)
+    where = standing(view, result.data)
     if where:
         parts.append(words(0, 34, where, size=12, colour="muted"))
         top = 44.0

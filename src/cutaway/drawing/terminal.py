@@ -79,7 +79,7 @@ def whole(result: Result, view: int | None = None) -> RenderableType:
 
 def renderable(result: Result, view: View) -> RenderableType:
     """One picture with its title, for any rich console."""
-    where = standing(view)
+    where = standing(view, result.data)
     title = Text(visible_text(view.title), style=STRONG)
     if where:
         title.append(f"  ({where})", style=QUIET)

@@ -1,21 +1,28 @@
 """How are numbers, tokens and verdicts put into words? One way for all pictures.
 
-A token is shown so that every character of it can be seen: a space is `·`, a line break `↵`, a character
-that would steer the screen or the reading direction is written as its name. The data keep the true strings.
+A token in a picture is shown so that every character of it can be seen: a space is `·`, a line break `↵`, a character
+that would steer the screen or the reading direction is written as its name. A space between two words can be seen as it
+is. Sentences quote tokens, and there too the space that a token begins or ends with is a `·`. The data keep the true
+strings.
 Limits: a token that holds a middle dot looks like one with a space.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import xarray as xr
 
 from cutaway.core.result import Check, Result
 from cutaway.core.view import View
 
 _SHOWN = {" ": "·", "\n": "↵", "\t": "⇥"}
+_BETWEEN = re.compile(r"(?<=[^ ]) ")  # the first space after something else
+_AT_QUOTES = re.compile(r"(?<=“) +| +(?=”)")
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 _JOINERS = "\u200c\u200d"  # of Persian words and of emoji; harmless
 
@@ -80,9 +87,27 @@ def signed(value: float, digits: int = 3) -> str:
     return f"+{number(value, digits)}" if value > 0 else number(value, digits)
 
 
+def figure(value: float, *, signs: bool) -> str:
+    """A value of a picture: with its sign where the picture has both signs, and plain where it has not.
+
+    >>> figure(0.923, signs=False), figure(0.923, signs=True)
+    ('0.923', '+0.923')
+    """
+    return signed(value) if signs else number(value)
+
+
 def label(value: Any) -> str:
-    """A label of an axis: a token, or a number."""
-    return visible(value) if isinstance(value, str) else number(value, 4)
+    """A label of an axis: a token, a name, or a number. Spaces that could be overlooked are `·`.
+
+    >>> label(" Mary"), label("head 23.3"), label("9  John")
+    ('·Mary', 'head 23.3', '9 ·John')
+    """
+    if not isinstance(value, str):
+        return number(value, 4)
+    inner = value.strip(" ")
+    shown = " ".join(map(visible, _BETWEEN.split(inner)))
+    before = len(value) - len(value.lstrip(" "))
+    return visible(value) if not inner else "·" * before + shown + "·" * (len(value) - before - len(inner))
 
 
 def shortened(text: str, length: int) -> str:
@@ -98,13 +123,21 @@ def named(variable: Any) -> str:
 
 
 def visible_text(text: str) -> str:
-    """The text on one line, with spaces as they are."""
-    return readable(text.replace("\n", "↵"))
+    """The text on one line, with spaces as they are, but those at the ends of quoted words to be seen.
+
+    >>> visible_text("It says “ Mary”.\\n")
+    'It says “·Mary”.↵'
+    """
+    return readable(_AT_QUOTES.sub(lambda spaces: "·" * len(spaces[0]), text.replace("\n", "↵")))
 
 
-def standing(view: View) -> str:
-    """Where the picture stands in the dimensions that it does not show: `layer 3, head 5`."""
-    return ", ".join(f"{dim} {visible_text(str(place))}" for dim, place in view.at.items())
+def standing(view: View, data: xr.Dataset) -> str:
+    """Where the picture stands in the dimensions that it does not show and that have other places: `layer 3, head 5`."""
+    return ", ".join(
+        f"{named(data[dim]) if dim in data.variables else dim} {visible_text(str(place))}"
+        for dim, place in view.at.items()
+        if data.sizes.get(dim, 0) != 1
+    )
 
 
 def verdict(check: Check) -> str:

@@ -16,12 +16,29 @@ import numpy as np
 from cutaway.core.result import Check
 
 T = TypeVar("T", bound=Hashable)
+FEWEST = 5  # random sets: fewer have no interval worth the name
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
     """Low end, middle and high end of the 95 % of `values` that lie in the middle."""
     low, middle, high = np.quantile(np.asarray(values, dtype=float), [0.025, 0.5, 0.975])
     return float(low), float(middle), float(high)
+
+
+def enough(controls: int) -> int:
+    """The number of random sets, unless it is too few for an interval.
+
+    Raises:
+        ValueError: 1 to 4.
+    """
+    if 0 < controls < FEWEST:
+        raise ValueError(f"an interval needs {FEWEST} random sets or more; 0 leaves the check out")
+    return controls
+
+
+def unchecked(controls: int) -> tuple[str, ...]:
+    """What a reader must know where the check was left out."""
+    return () if controls else ("Not checked: controls is 0, so nothing here is more than a picture.",)
 
 
 def compared(measured: float, controls: Sequence[float], *, claim: str, how: str, unit: str) -> Check:

@@ -1,6 +1,7 @@
-"""What stands at a position? Tokens of prompts as labels of arrays.
+"""What stands at a position, and what is an array called? Labels of positions, and names for people.
 
-Prompts of different lengths share one array: beyond the end of a shorter one the token is empty text.
+Prompts of different lengths share one array: beyond the end of a shorter one the token is empty text. The name of an
+array is for programs; pictures and tables show its long name and its unit.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from cutaway.models.model import Model
@@ -28,3 +30,16 @@ def shared_labels(table: NDArray[np.object_], positions: Sequence[int]) -> list[
         here = {str(text) for text in table[:, position] if text}
         labels.append(f"{position} {here.pop()}" if len(here) == 1 else str(position))
     return labels
+
+
+def quoted(token: str) -> str:
+    """A token in a sentence, with the space that it begins with: “ Mary”, which pictures and pages show as “·Mary”."""
+    return f"“{token}”"
+
+
+def described(data: xr.Dataset, **names: str | tuple[str, str]) -> xr.Dataset:
+    """The data, with names (or names and units) for people at the arrays that pictures and tables show."""
+    for name, said in names.items():
+        long_name, units = (said, "") if isinstance(said, str) else said
+        data[name].attrs |= {"long_name": long_name} | ({"units": units} if units else {})
+    return data

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cutaway.core.task import EncodedTask
+from cutaway.methods.labels import quoted
 from cutaway.models.metric import Metric, metric_of
 from cutaway.models.model import Model
 
@@ -45,5 +46,14 @@ def metric_for(model: Model, encoded: EncodedTask) -> tuple[Metric, tuple[str, .
 
 def words(model: Model, ids: Sequence[int]) -> str:
     """Tokens as one phrase, for claims and titles."""
-    shown = [repr(text) for text in model.token_strings(list(dict.fromkeys(ids))[:3])]
+    shown = [quoted(text) for text in model.token_strings(list(dict.fromkeys(ids))[:3])]
     return " / ".join(shown) + (" …" if len(set(ids)) > 3 else "")
+
+
+def as_words(name: str) -> str:
+    """The name of a metric or score, for sentences and titles.
+
+    >>> as_words("logit_difference"), as_words("log_probability")
+    ('logit difference', 'log-probability')
+    """
+    return name.replace("log_p", "log-p").replace("_", " ").replace("kl", "KL divergence")

@@ -9,6 +9,7 @@ import torch
 from cutaway.core.task import Task
 from cutaway.methods.attribute.input_x_gradient import input_x_gradient
 from cutaway.models.model import Model
+from cutaway.testing import tiny
 
 
 def test_it_is_the_product_with_the_embedding(model: Model, task: Task) -> None:
@@ -36,3 +37,10 @@ def test_targets_of_a_continuation_have_rows_of_their_own(model: Model, one: Tas
     assert result.data["attribution"].sizes["target"] == 3
     assert result.data["target_token"].values[0].tolist() == [" Mary", " and", " John"]
     assert {view.kind for view in result.views} == {"heatmap", "tokens", "bars"}
+
+
+def test_the_check_says_by_what_its_tokens_were_chosen() -> None:
+    task = Task.from_prompts(["When Mary and John went"], answers=[" to"])
+    (check,) = input_x_gradient(tiny("llama"), task, score="logit", controls=5).checks
+    assert "of the tokens with the largest input × gradient (1 prediction)" in check.how
+    assert "how far the logit" in check.how and "in nats" not in check.how

@@ -127,3 +127,10 @@ def test_refusals(one: Task) -> None:
         integrated_gradients(model, one, baseline="unk")
     with pytest.raises(ParameterError, match="gauss_legendre"):
         integrated_gradients(model, one, rule="gauss")  # type: ignore[arg-type]
+
+
+def test_the_check_says_by_what_its_tokens_were_chosen() -> None:
+    task = Task.from_prompts(["When Mary and John went"], answers=[" to"])
+    (check,) = integrated_gradients(tiny("llama"), task, score="logit", controls=5).checks
+    assert "of the tokens with the largest integrated gradients (1 prediction)" in check.how
+    assert "how far the logit" in check.how and "in nats" not in check.how

@@ -119,3 +119,16 @@ def test_refusals(one: Task) -> None:
         occlusion(tiny("llama"), one, unit="sentence")  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="has no token for 'unk'"):
         occlusion(tiny("llama"), one, instead="unk")
+
+
+@pytest.mark.parametrize(("unit", "said"), [("token", "tokens that cost"), ("word", "tokens of the words that cost")])
+def test_the_check_says_by_what_its_tokens_were_chosen(unit: str, said: str) -> None:
+    task = Task.from_prompts(["When Mary and John went"], answers=[" to"])
+    result = occlusion(tiny("llama"), task, unit=unit, score="probability", share=0.25, controls=5)
+    (check,) = result.checks
+    assert f"Take out together the 25 % of the {said} the most when hidden alone (1 prediction)" in check.how
+    assert "the log-probability (in nats, for nearly any gap" in check.how and check.unit == "nats"
+    assert result.data["attribution"].attrs == {
+        "long_name": f"fall of the score without the {unit}",
+        "units": "probability",
+    }

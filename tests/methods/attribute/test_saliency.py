@@ -92,3 +92,10 @@ def test_refusals(task: Task) -> None:
         saliency(model, task, generate=2, continuation=" and so")
     with pytest.raises(MethodError, match="unembedding"):
         saliency(tiny("bert"), task)
+
+
+def test_the_check_says_by_what_its_tokens_were_chosen() -> None:
+    task = Task.from_prompts(["When Mary and John went"], answers=[" to"])
+    (check,) = saliency(tiny("llama"), task, score="logit", controls=5).checks
+    assert "of the tokens with the largest gradients (1 prediction)" in check.how
+    assert "how far the logit" in check.how and "in nats" not in check.how

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from cutaway.core.errors import MethodError, PlanError, TaskError
 from cutaway.core.task import Task
+from cutaway.methods.cells import cells_of, in_words, that_can_differ
 from cutaway.methods.intervene.patching import patching
 from cutaway.models.metric import metric_of
 from cutaway.models.model import Model
@@ -110,6 +112,72 @@ def test_positions_before_the_first_difference_move_nothing() -> None:
     result = patching(model, task, **FEW)
     assert np.all(result.data["effect_resid_pre"].values[:, :first] == 0)
     assert result.metrics["cells_computed"] < result.metrics["cells"]
+
+
+def firsts(encoded: Any) -> list[int]:
+    return [
+        next(i for i, (a, b) in enumerate(zip(ids, other)) if a != b)
+        for ids, other in zip(encoded.ids, encoded.contrast_ids, strict=True)
+    ]
+
+
+def test_cells_before_the_first_difference_are_no_controls() -> None:
+    """A control that cannot have an effect would make any claim hold."""
+    model, task = double("llama"), tiny_task().subset([0, 1])
+    encoded = task.encode(model.tokenizer)
+    cells = cells_of(model, "resid_pre[*]@*, z[1].head[0], mlp_out[0]@-1, attn_out[2]@subject", 20)
+    able = that_can_differ(model, encoded, cells)
+    first = min(firsts(encoded))
+    longest = max(map(len, encoded.ids))
+    assert {site.position for site in able if site.kind == "resid_pre"} == set(range(first, longest))
+    assert [site for site in able if site.kind in ("z", "mlp_out")] == [
+        site for site in cells if site.kind in ("z", "mlp_out")
+    ]
+    subject = any(encoded.positions["subject"][pair] >= one for pair, one in enumerate(firsts(encoded)))
+    assert any(site.kind == "attn_out" for site in able) == subject
+    (check,) = patching(model, task, **FEW).checks
+    assert "none before the first token that differs" in check.how
+    (whole,) = patching(model, task, sites="z[*].head[*]", **FEW).checks
+    assert "first token that differs" not in whole.how
+
+
+def test_random_sets_come_from_the_cells_that_can_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cutaway.methods.intervene import patching as module
+
+    model, task = double("llama"), tiny_task().subset([0])
+    seen: list[Any] = []
+    draw = module.sets_like
+    monkeypatch.setattr(module, "sets_like", lambda *args: seen.extend(draw(*args)) or draw(*args))
+    patching(model, task, **FEW)
+    first = min(firsts(task.encode(model.tokenizer)))
+    assert seen and all(site.position >= first for one in seen for site in one)
+
+
+def test_all_cells_of_a_network_that_looks_both_ways_can_differ() -> None:
+    model = double("llama")
+    encoded = tiny_task().subset([0]).encode(model.tokenizer)
+    cells = cells_of(model, "resid_pre[*]@*", 5)
+    both = SimpleNamespace(anatomy=SimpleNamespace(is_causal=False, is_encoder_decoder=False))
+    assert that_can_differ(both, encoded, cells) == cells  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("sites", "said"),
+    [
+        ("resid_pre[0]@3, resid_pre[2]@3, resid_pre[1]@3", "the stream before layers 0 to 2 at token 3"),
+        ("resid_post[0]@-1, resid_post[2]@-1", "the stream after layers 0 and 2 at the last token"),
+        ("z[1].head[2], z[2].head[0]", "heads 1.2 and 2.0"),
+        ("z[1]", "all heads of layer 1"),
+        ("mlp_act[1].unit[3]@-2", "neuron 1.3 at token 2 from the end"),
+        ("mlp_out[1]@subject, attn_out[0]", "the MLP of layer 1 at @subject and the attention of layer 0"),
+        ("q[1].head[0]", "q of head 1.0"),
+    ],
+)
+def test_cells_are_named_in_words(sites: str, said: str) -> None:
+    model = double("llama")
+    found = in_words(model, [model.encode(tiny_task().prompts[0])], cells_of(model, sites, 6))
+    token = model.token_strings(model.encode(tiny_task().prompts[0]))[3]
+    assert found == (f"{said} “{token}”" if said.endswith("token 3") else said)
 
 
 def test_noising_with_the_two_swapped_is_denoising() -> None:

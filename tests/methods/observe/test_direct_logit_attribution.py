@@ -148,6 +148,95 @@ def test_each_part_is_what_the_slow_way_says() -> None:
     assert sorted(expected) == sorted(data["part"].values.tolist())
 
 
+@pytest.mark.parametrize(("kind", "dtype"), [item for item in SPLIT.items() if item[0] != "gpt_oss"])
+def test_neurons_and_the_rest_of_each_mlp_sum_to_the_mlp_and_all_parts_to_the_logit(
+    kind: str, dtype: torch.dtype
+) -> None:
+    model = architecture(kind, dtype)
+    whole, split = attributed(model).data, attributed(model, neurons=7).data
+    kinds = split["kind"].values.tolist()
+    assert kinds.count("neuron") == 7 and "mlp" not in kinds
+    assert kinds.count("neurons") == model.anatomy.n_layers
+    for layer in range(model.anatomy.n_layers):
+        inside = split["kind"].isin(["neuron", "neurons"]) & (split["part_layer"] == layer)
+        found = split["contribution"].where(inside, drop=True).sum("part").values
+        expected = whole["contribution"].where((whole["kind"] == "mlp") & (whole["part_layer"] == layer), drop=True)
+        np.testing.assert_allclose(found, expected.values[:, 0], rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(split["mlp_contribution"].values, whole["mlp_contribution"].values, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(
+        split["contribution"].sum("part").values, whole["contribution"].sum("part").values, rtol=1e-6, atol=1e-8
+    )
+    rest = split["contribution"].where(split["kind"].isin(["embed", "head"]), drop=True)
+    same = whole["contribution"].where(whole["kind"].isin(["embed", "head"]), drop=True)
+    np.testing.assert_array_equal(rest.values, same.values)
+
+
+@given(task=tasks(), family=st.sampled_from(["llama", "gpt2"]), neurons=st.integers(1, 400))
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_parts_sum_to_the_logit_however_many_neurons_there_are(task: Task, family: str, neurons: int) -> None:
+    model = double(family)
+    data = direct_logit_attribution(model, task, neurons=neurons, **FEW).data
+    np.testing.assert_allclose(data["contribution"].sum("part").values, data["logit"].values, atol=1e-5)
+    units = model.anatomy.n_layers * model.anatomy.d_mlp
+    assert (data["kind"] == "neuron").sum() == min(neurons, units)
+
+
+def test_each_neuron_is_its_activation_times_what_its_row_writes() -> None:
+    model, task = double("llama"), tiny_task().subset([2])
+    units = model.anatomy.n_layers * model.anatomy.d_mlp
+    few, all_of_them = (direct_logit_attribution(model, task, neurons=n, **FEW).data for n in (6, units))
+    encoded, hf = task.encode(model.tokenizer), model.hf
+    seen: dict[Any, torch.Tensor] = {}
+    handles = [
+        layer.mlp.down_proj.register_forward_pre_hook(lambda module, args, i=i: seen.__setitem__(i, args[0][0, -1]))
+        for i, layer in enumerate(hf.model.layers)
+    ]
+    handles.append(
+        hf.model.norm.register_forward_pre_hook(lambda module, args: seen.__setitem__("last", args[0][0, -1]))
+    )
+    with torch.no_grad():
+        hf(torch.tensor([encoded.ids[0]]))
+        for handle in handles:
+            handle.remove()
+        rms = (seen["last"].pow(2).mean() + hf.config.rms_norm_eps).sqrt()
+        rows = hf.lm_head.weight
+        row = rows[list(encoded.answer_ids[0])].mean(0) - rows[list(encoded.wrong_ids[0])].mean(0)
+        slow = torch.stack(
+            [
+                seen[i] * ((hf.model.norm.weight * layer.mlp.down_proj.weight.T / rms) @ row)
+                for i, layer in enumerate(hf.model.layers)
+            ]
+        )
+    for data in (few, all_of_them):
+        chosen = data.where(data["kind"] == "neuron", drop=True).isel(prompt=0)
+        for layer, unit, value in zip(
+            chosen["part_layer"].values.astype(int),
+            chosen["part_unit"].values.astype(int),
+            chosen["contribution"].values,
+        ):
+            assert value == pytest.approx(float(slow[layer, unit]), abs=1e-6)
+            assert f"neuron {layer}.{unit}" in chosen["part"].values
+    largest = slow.abs().flatten().sort(descending=True).values[:6]
+    chosen = few["contribution"].where(few["kind"] == "neuron", drop=True).isel(prompt=0)
+    np.testing.assert_allclose(np.sort(np.abs(chosen.values))[::-1], largest.numpy(), atol=1e-6)
+
+
+def test_neurons_are_taken_out_against_neurons_of_their_layers() -> None:
+    result = direct_logit_attribution(double("gpt2"), tiny_task(), neurons=8, top=20, controls=6)
+    (check,) = result.checks
+    data = result.data.where(result.data["kind"].isin(["head", "neuron"]), drop=True)
+    best = data["part"].values[data["contribution_mean"].values > 0].tolist()
+    assert any(name.startswith("neuron") for name in best)
+    assert all(name in check.claim for name in best)
+    assert "neurons of the same layers" in check.how and check.n == 6
+
+
+def test_experts_are_not_split_into_neurons_and_it_is_said() -> None:
+    result = attributed(architecture("gpt_oss", torch.float32), neurons=5)
+    assert not {"neuron", "neurons"} & set(result.data["kind"].values.tolist())
+    assert any("the MLP is one part, for its neurons do not sum" in note for note in result.notes)
+
+
 def test_without_answers_the_prediction_is_explained() -> None:
     model = double("gpt2")
     result = direct_logit_attribution(model, tiny_task().prompts[0], **FEW)

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cutaway.core.errors import MethodError, ModelError, SiteError
 from cutaway.core.task import Task
+from cutaway.methods.observe import lens_check
 from cutaway.methods.observe import logit_lens as module
 from cutaway.methods.observe.logit_lens import logit_lens
 from cutaway.models.model import Model
@@ -150,16 +151,77 @@ def test_the_deciding_layer_is_the_first_from_which_the_lens_keeps_its_mind() ->
         assert layer == 0 or says[layer - 1] != says[-1]
 
 
-def test_the_check_moves_the_stream_into_other_texts() -> None:
-    model, prompt = double("llama"), tiny_task().prompts[0]
-    result = logit_lens(model, prompt, controls=6)
+def slow_probability(model: Model, ids: Any, layer: int, token: int, controls: int) -> float:
+    """The mean probability of a token in shuffled texts whose last token's stream a plain torch hook replaces."""
+    generator = torch.Generator().manual_seed(0)
+    own, found = [], []
+    block = (model.hf.transformer.h if hasattr(model.hf, "transformer") else model.hf.model.layers)[layer]
+
+    def hook(module: Any, args: Any, out: Any) -> Any:
+        stream = out[0] if isinstance(out, tuple) else out
+        if not own:
+            own.append(stream[:, -1].clone())
+            return out
+        stream = stream.clone()
+        stream[:, -1] = own[0]
+        return (stream, *out[1:]) if isinstance(out, tuple) else stream
+
+    handle = block.register_forward_hook(hook)
+    with torch.no_grad():
+        model.hf(torch.tensor([ids]))
+        for _ in range(controls):
+            text = lens_check._shuffled(ids, generator)
+            assert sorted(text) == sorted(ids)
+            found.append(model.hf(torch.tensor([text])).logits[0, -1].softmax(-1)[token])
+    handle.remove()
+    return float(torch.stack(found).mean())
+
+
+@pytest.mark.parametrize("prompt", range(4))
+def test_the_check_moves_the_stream_into_other_texts(prompt: int) -> None:
+    model, text = double("llama"), tiny_task().prompts[prompt]
+    result = logit_lens(model, text, controls=6)
+    layer, last = int(result.data["decision_layer"].values[0]), model.anatomy.n_layers - 1
+    middle = int(result.data["rise_layer"].values[0])
     (check,) = result.checks
-    layer = int(result.data["decision_layer"].values[0])
-    assert f"From layer {layer} on" in check.claim
+    # What the last layer gave makes the prediction by construction: it is never what is tested.
+    rises = layer == last and 0 <= middle < last
+    tested = layer if layer < last else middle if rises else last - 1
+    assert ("past the middle of its rise" in check.claim) == rises
+    assert (f"From layer {tested} on" if rises or layer < last else f"After layer {tested}, one before") in check.claim
+    ids = model.encode(text)
+    token = int(model.run(text, logits="last").last_logits.argmax())
     assert check.n == 6
-    if layer == model.anatomy.n_layers - 1:  # the last stream is the prediction itself
-        p = model.run(prompt, logits="last").last_logits.softmax(-1).max()
-        assert check.measured == pytest.approx(float(p), rel=1e-5)
+    assert check.measured == pytest.approx(slow_probability(model, ids, tested, token, 6), rel=1e-5)
+
+
+def test_the_answer_of_a_task_is_what_the_rise_is_about() -> None:
+    model, task = double("gpt2"), tiny_task().subset([3])
+    result = logit_lens(model, task, controls=6)
+    data = result.data.isel(prompt=0)
+    assert int(data["decision_layer"]) == model.anatomy.n_layers - 1
+    (check,) = result.checks
+    encoded = task.encode(model.tokenizer)
+    slow = sum(
+        slow_probability(model, encoded.ids[0], int(data["rise_layer"]), token, 6) for token in encoded.answer_ids[0]
+    )
+    assert "rise to the answer" in check.claim and check.unit == "probability of the answer"
+    assert check.measured == pytest.approx(slow, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "first"),
+    [
+        ([-30, -40, -25, -10, 0], 3),
+        ([-2, -9, -1], 2),
+        ([-9, -1, -9, -1], 3),
+        ([-1, -2, -3], -1),
+        ([-1, -0.5], -1),
+        ([-9], -1),
+    ],
+)
+def test_the_middle_of_the_rise(values: list[float], first: int) -> None:
+    assert lens_check.past_the_middle(np.array(values, dtype=float)) == first
 
 
 @pytest.mark.parametrize(("prompt", "sites"), [("Mary", "resid_post[*]"), (tiny_task().prompts[0], "resid_post[*]@:3")])

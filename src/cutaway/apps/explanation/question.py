@@ -15,6 +15,7 @@ from torch import Tensor
 from cutaway.core.errors import ModelError, TaskError
 from cutaway.core.task import Task
 from cutaway.core.tokens import first_difference, first_tokens, prompt_ids
+from cutaway.methods.labels import quoted
 
 if TYPE_CHECKING:
     from cutaway.models.model import Model
@@ -133,7 +134,7 @@ def _require_aligned(model: Model, ids: Sequence[int], other: Sequence[int]) -> 
     ours, theirs = ("".join(model.token_strings(side[head : len(side) - tail])) for side in (ids, other))
     raise TaskError(
         f"The contrast has {len(other)} tokens and the prompt {len(ids)}; they part at token {head}, "
-        f"where the prompt has {ours!r} ({len(ids) - tail - head} tokens) and the contrast {theirs!r} "
+        f"where the prompt has {quoted(ours)} (tokens: {len(ids) - tail - head}) and the contrast {quoted(theirs)} "
         f"({len(other) - tail - head}).",
         "Values are put where the other prompt has theirs, so both must be equally long.",
         "Choose a word that is as many tokens.",
@@ -150,9 +151,11 @@ def _answer(model: Model, prompt: str, answer: str | None, logits: Tensor, notes
         raise TaskError(f"The answer {answer!r} has no token in this vocabulary.")
     text = model.token_strings([token.id])[0]
     if token.length > 1:
-        notes.append(f"The answer {answer!r} is {token.length} tokens; its first token {text!r} is explained.")
+        notes.append(
+            f"The answer {quoted(answer)} is {token.length} tokens; its first token {quoted(text)} is explained."
+        )
     if not answer[0].isspace() and prompt[-1:].isalpha() and answer[0].isalpha():
-        notes.append(f"The text goes on as '…{prompt[-12:]}{answer}'. Write {' ' + answer!r} for a new word.")
+        notes.append(f'The text goes on as “…{prompt[-12:]}{answer}”. Write --answer " {answer}" for a new word.')
     return token.id
 
 
@@ -163,5 +166,5 @@ def _wrong(model: Model, answer: int, logits: Tensor, contrast: Tensor | None, n
     runner_up = order[1] if order[0] == answer else order[0]
     if contrast is not None:
         text, other = model.token_strings([answer, runner_up])
-        notes.append(f"The contrast predicts {text!r} too, so the answer is held against {other!r}.")
+        notes.append(f"The contrast predicts {quoted(text)} too, so the answer is held against {quoted(other)}.")
     return int(runner_up)

@@ -14,7 +14,7 @@ from rich.text import Text
 from cutaway.apps.explanation.summary import quoted
 from cutaway.drawing import html as pages
 from cutaway.drawing import terminal
-from cutaway.drawing.words import readable
+from cutaway.drawing.words import visible_text
 from cutaway.store.atomic import write_bytes
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ def show(explanation: Explanation, console: Console | None = None) -> None:
 def drawn(explanation: Explanation) -> RenderableType:
     """An explanation for any rich console: the summary first, then each question."""
     parts: list[RenderableType] = [_heading(explanation), Text()]
-    parts += [Padding(Text(f"• {readable(line)}"), (0, 0, 0, 2)) for line in explanation.summary]
+    parts += [Padding(Text(f"• {visible_text(line)}"), (0, 0, 0, 2)) for line in explanation.summary]
     for number, section in enumerate(explanation.sections, 1):
         parts += [Text(), *_section(number, section)]
     notes = (*explanation.question.notes,)
-    parts += [Text(), *(Text(f"Note: {readable(note)}") for note in notes)]
+    parts += [Text(), *(Text(f"Note: {visible_text(note)}") for note in notes)]
     parts += [
         Rule("Look deeper", align="left", style="dim"),
         *(Text(f"  {line}") for line in explanation.commands),
@@ -46,14 +46,14 @@ def _heading(explanation: Explanation) -> Text:
     q = explanation.question
     text = Text("Why does ", style="bold")
     text.append(str(explanation.provenance.get("model", {}).get("name", "the model")), style="bold")
-    text.append(f" continue “{readable(q.prompt)}” with {quoted([q.answer])}?", style="bold")
+    text.append(f" continue {visible_text(f'“{q.prompt}” with {quoted([q.answer])}?')}", style="bold")
     return text
 
 
 def _section(number: int, section: Section) -> Iterator[RenderableType]:
     yield Rule(f"{number}. {section.title}", align="left")
     for line in section.says:
-        yield Text(readable(line))
+        yield Text(visible_text(line))
     yield Text()
     for index in section.brief or section.shown:
         yield terminal.renderable(section.result, section.result.views[index])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,9 @@ from cutaway.core.site import Site
 from cutaway.drawing.words import number
 from cutaway.methods.attribute.integrated_gradients import integrated_gradients
 from cutaway.methods.attribute.occlusion import occlusion
+from cutaway.methods.cells import in_words, layers_in_words
 from cutaway.methods.intervene.patching import patching
+from cutaway.methods.labels import described
 from cutaway.methods.observe.direct_logit_attribution import direct_logit_attribution
 from cutaway.methods.observe.logit_lens import logit_lens
 
@@ -81,6 +83,7 @@ def predicts(model: Model, question: Question, *, seed: int, controls: int) -> S
         says.append(
             f"After the contrast it is {quoted(model.token_strings([top]))} ({number(100 * float(other[top]))} %)."
         )
+    data = described(data, token="token")
     difference = float(question.logits[question.answer_id] - question.logits[question.wrong_id])
     says.append(f"The answer is held against {quoted([question.wrong])}: its logit is {number(difference)} higher.")
     metrics = {
@@ -102,25 +105,45 @@ def predicts(model: Model, question: Question, *, seed: int, controls: int) -> S
 
 
 def decides(model: Model, question: Question, *, seed: int, controls: int) -> Section:
-    """The logit lens by layer and position, and the layer from which on the last token's stream reads as the prediction."""
+    """The logit lens by layer and position, and the layer from which on the last token's stream reads as the prediction.
+
+    What the last layer gave is the prediction by construction. Where the lens says it only there, the section speaks of
+    the layer from which on the answer is past the middle of its rise, or else of the one before.
+    """
     result = logit_lens(model, question.task, top=3, seed=seed, controls=controls)
-    n = model.anatomy.n_layers
-    layer = int(result.data["decision_layer"].values[0])
-    if layer == n - 1:
-        # Putting in what the last layer gave makes the same prediction by construction: that tests nothing.
-        result = replace(result, checks=())
-        said = (
-            f"Read as if it stopped there, the stream at the last token says {quoted([_top(model, question)])} only after "
-            f"the last layer ({layer}), so nothing is claimed about when it was decided."
-        )
-        return Section("decision", "When does it decide?", (said,), said, result, (0, 1), (0,))
-    says = [f"Read as if it stopped there, the model gives its final prediction from layer {layer} of {n} on."]
+    n, decided, middle = (
+        model.anatomy.n_layers,
+        *(int(result.data[name].values[0]) for name in ("decision_layer", "rise_layer")),
+    )
+    if decided < n - 1:
+        layer, held = decided, "the prediction"
+        says = [f"Read as if it stopped there, the model gives its final prediction from layer {decided} of {n} on."]
+    else:
+        layer = middle if 0 <= middle < decided else decided - 1
+        held = quoted([question.answer])
+        says = [
+            "Read as if it stopped there, the stream at the last token says "
+            f"{quoted([_top(model, question)])} only after the last layer ({decided})"
+            + ("." if result.checks else ", so nothing is claimed about when.")
+        ]
+        says += [_rise(result, question, middle)] if result.checks and layer == middle else []
     for check in result.checks:
-        carries = "carries the prediction" if check.passed else "does not carry the prediction (no more than random)"
+        carries = f"carries {held}" if check.passed else f"does not carry {held} (no more than random)"
         says.append(
-            f"Put into other texts, the stream of layer {layer} at the last token {carries} ({against(check)})."
+            f"Put into other texts, the stream after layer {layer} at the last token {carries} ({against(check)})."
         )
-    return Section("decision", "When does it decide?", tuple(says), " ".join(says), result, (0, 1), (0,))
+    summary = " ".join(dict.fromkeys((says[0], says[-1])))
+    return Section("decision", "When does it decide?", tuple(says), summary, result, (0, 1), (0, 1))
+
+
+def _rise(result: Result, question: Question, middle: int) -> str:
+    values = result.data["last_answer_log_probability"].values
+    lowest = int(values.argmin())
+    return (
+        f"The log-probability of {quoted([question.answer])} through the lens is lowest after layer {lowest} "
+        f"({number(float(values[lowest]))} nats) and {number(float(values[-1]))} nats after the last; from layer {middle} "
+        "on it is past the middle of this rise."
+    )
 
 
 def _top(model: Model, question: Question) -> str:
@@ -130,11 +153,17 @@ def _top(model: Model, question: Question) -> str:
 def words(model: Model, question: Question, *, seed: int, controls: int) -> Section:
     """Gradient attribution of the words, and the same words tested by hiding them."""
     gradients = integrated_gradients(model, question.task, score="probability", seed=seed, controls=controls)
-    hidden = occlusion(model, question.task, score="probability", seed=seed, controls=controls)
+    # In nats, as its check: the order of the words is that of their probabilities.
+    hidden = occlusion(model, question.task, score="log_probability", seed=seed, controls=controls)
     attribution, drop = (r.data["attribution"].isel(prompt=0).values for r in (gradients, hidden))
     data = xr.Dataset(
         {"attribution": ("position", attribution), "drop_when_hidden": ("position", drop)},
         coords={"position": np.arange(len(drop)), "token": ("position", list(question.tokens))},
+    )
+    data = described(
+        data,
+        attribution=("integrated gradients", "probability"),
+        drop_when_hidden=("fall of the log-probability", "nats"),
     )
     known = np.isfinite(attribution) & np.isfinite(drop)
     agreement = _correlation(attribution[known], drop[known])
@@ -146,14 +175,16 @@ def words(model: Model, question: Question, *, seed: int, controls: int) -> Sect
         f"Gradients and hiding {agree} on the order of the words (rank correlation {number(agreement)}).",
         *(_verdict(check.claim, check) for check in (*gradients.checks, *hidden.checks)),
     ]
+    left = _left(hidden)
     supported = [check for check in hidden.checks if check.passed]
     summary = f"The words that matter most are {listed}: {_lower(says[-1])}" if supported else says[-1]
+    says += left
     shown = (
         views.tokens(
             value="attribution", title="Integrated gradients: what each token adds to the answer's probability"
         ),
         views.tokens(
-            value="drop_when_hidden", title="Occlusion: what hiding each token takes from the answer's probability"
+            value="drop_when_hidden", title="Occlusion: what hiding each token takes from the answer's log-probability"
         ),
     )
     metrics: dict[str, float | int | str] = {"rank_correlation": agreement}
@@ -161,6 +192,21 @@ def words(model: Model, question: Question, *, seed: int, controls: int) -> Sect
     checks = (*gradients.checks, *hidden.checks)
     result = Result(data, metrics, shown, checks, (*gradients.notes, *hidden.notes))
     return Section("words", "Which words matter?", tuple(says), summary, result, (0, 1))
+
+
+def _left(hidden: Result) -> list[str]:
+    """The check of the hidden words as probabilities: what is left of the answer's."""
+    said = []
+    for check in hidden.checks:
+        whole = float(hidden.data["score"].values[0])
+        without, random, most, least = (
+            number(100 * float(np.exp(whole - fall))) for fall in (check.measured, check.control, *check.interval)
+        )
+        said.append(
+            f"As a probability: {number(100 * float(np.exp(whole)))} % with all words, {without} % without these, "
+            f"{random} % without as many random others (95 % of such sets leave {least} to {most} %)."
+        )
+    return said
 
 
 def writes(model: Model, question: Question, *, seed: int, controls: int) -> Section:
@@ -189,10 +235,7 @@ def differs(model: Model, question: Question, *, seed: int, controls: int) -> Se
     """The stream patched from the prompt into the contrast, by layer and position."""
     result = patching(model, question.task, sites="resid_pre[*]@*", seed=seed, controls=controls)
     best = [Site.parse(str(cell)) for cell in _best(result)]
-    places = sorted({site.position for site in best if isinstance(site.position, int)})
-    words = quoted([question.tokens[p] for p in places])
-    layers = _span(sorted({site.layer for site in best if isinstance(site.layer, int)}))
-    claim = f"Putting the prompt's stream at {words} (token {', '.join(map(str, places))}), {layers}, into the contrast"
+    claim = f"Putting the prompt's values of {in_words(model, [question.ids], best)} into the contrast"
     says = [_brought(claim, result.checks[0]), *_path(result, question)]
     return Section("difference", "Where does the difference live?", tuple(says), " ".join(says), result, (0,))
 
@@ -200,8 +243,9 @@ def differs(model: Model, question: Question, *, seed: int, controls: int) -> Se
 def differs_by_head(model: Model, question: Question, *, seed: int, controls: int) -> Section:
     """Every head's z patched from the prompt into the contrast."""
     result = patching(model, question.task, sites="z[*].head[*]", seed=seed, controls=controls)
-    heads = ", ".join(f"{site.layer}.{site.head}" for site in (Site.parse(str(cell)) for cell in _best(result)))
-    says = (_brought(f"Putting the prompt's values of heads {heads} into the contrast", result.checks[0]),)
+    best = [Site.parse(str(cell)) for cell in _best(result)]
+    claim = f"Putting the prompt's values of {in_words(model, [question.ids], best)} into the contrast"
+    says = (_brought(claim, result.checks[0]),)
     return Section("heads", "Which heads carry the difference?", says, says[0], result, (0, 1), (1,))
 
 
@@ -234,15 +278,8 @@ def _path(result: Result, question: Question) -> list[str]:
     said = []
     for position in dict.fromkeys(position for _, position in carriers):
         layers = [layer for layer, p in carriers if p == position]
-        said.append(f"at {quoted([question.tokens[position]])} (token {position}) in {_span(layers)}")
+        said.append(f"at {quoted([question.tokens[position]])} (token {position}) in {layers_in_words(layers)}")
     return [f"One token alone brings back more than half of it: {', '.join(said)}."] if said else []
-
-
-def _span(layers: list[int]) -> str:
-    if len(layers) == 1:
-        return f"layer {layers[0]}"
-    together = layers[-1] - layers[0] + 1 == len(layers)
-    return f"layers {layers[0]} to {layers[-1]}" if together else f"layers {', '.join(map(str, layers))}"
 
 
 def _verdict(claim: str, check: Check) -> str:

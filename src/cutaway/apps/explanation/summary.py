@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cutaway.core.result import Check
-from cutaway.drawing.words import number, visible
+from cutaway.drawing.words import number
+from cutaway.methods import labels
 
 if TYPE_CHECKING:
     from cutaway.apps.explanation.question import Question
@@ -29,17 +30,17 @@ def against(check: Check) -> str:
 
 def quoted(tokens: Sequence[str]) -> str:
     """Tokens as a list in a sentence."""
-    shown = [f"“{visible(token.strip() or token)}”" for token in tokens]
+    shown = [labels.quoted(token) for token in tokens]
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def command(model: Model, question: Question, answer: str | None) -> str:
     """The command that repeats the explanation."""
-    words = ["cutaway", "explain", question.prompt]
-    words += ["--instead", question.contrast] if question.contrast else []
-    words += ["--answer", answer] if answer else []
-    words += ["--model", model.name] if model.name != "smollm2" else []
-    return shlex.join(words)
+    said = ["cutaway", "explain", question.prompt]
+    said += ["--instead", question.contrast] if question.contrast else []
+    said += ["--answer", answer] if answer else []
+    said += ["--model", model.name] if model.name != "smollm2" else []
+    return shlex.join(said)
 
 
 def deeper(model: Model, question: Question) -> tuple[str, ...]:
@@ -62,4 +63,4 @@ def deeper(model: Model, question: Question) -> tuple[str, ...]:
         ["attention", *asked],
         ["logit_lens", *asked, "top=10"],
     )
-    return tuple(shlex.join(["cutaway", "run", *words]) for words in methods)
+    return tuple(shlex.join(["cutaway", "run", *asking]) for asking in methods)

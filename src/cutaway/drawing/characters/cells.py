@@ -14,8 +14,9 @@ from rich.style import Style
 from rich.text import Text
 
 from cutaway.drawing.characters.ink import QUIET, Room, digit, fitted, legend
+from cutaway.drawing.palette import Scale
 from cutaway.drawing.panels import Grid, Strip, shrunk
-from cutaway.drawing.words import number, shortened, signed
+from cutaway.drawing.words import figure, number, shortened
 
 MOST_ROWS = 48
 MOST_WORDS = 400
@@ -30,7 +31,7 @@ def strip(panel: Strip, room: Room) -> RenderableType:
     text = Text()
     for word, value in list(zip(panel.words, panel.values.tolist()))[:MOST_WORDS]:
         text.append(word, room.cell(panel.scale, value))
-        text.append(" " if room.colourful else f"[{_short(value)}] ")
+        text.append(" " if room.colourful else f"[{_short(value, panel.scale)}] ")
     missing = bool(np.isnan(panel.values).any())
     lines: list[RenderableType] = [text, legend(room, panel.scale, panel.value_name, missing=missing)]
     if len(panel.words) > 1:
@@ -71,7 +72,9 @@ def _cell_width(panel: Grid, space: int) -> int:
     most = max(_NARROW, space // len(panel.columns))
     longest = max((cell_len(text) for row in panel.texts or () for text in row), default=0)
     heads = max(map(cell_len, panel.columns)) if panel.words_on_columns else 0
-    wanted = max(longest + 1, heads + 1, len(_short(_reach(panel))) + 2) if panel.texts else max(7, heads + 1)
+    wanted = (
+        max(longest + 1, heads + 1, len(_short(_reach(panel), panel.scale)) + 2) if panel.texts else max(7, heads + 1)
+    )
     return min(most, max(_NARROW, min(wanted, 14 if panel.texts else _WIDE)))
 
 
@@ -153,12 +156,12 @@ def _farthest(panel: Strip) -> Text:
         (i for i, value in enumerate(panel.values.tolist()) if value == value),
         key=lambda i: -abs(panel.values[i]),
     )[:5]
-    parts = [f"{panel.words[i]} {_short(float(panel.values[i]))}" for i in order]
+    parts = [f"{panel.words[i]} {_short(float(panel.values[i]), panel.scale)}" for i in order]
     return Text("  farthest from zero: " + ", ".join(parts), style=QUIET)
 
 
-def _short(value: float) -> str:
-    return "×" if value != value else signed(value)
+def _short(value: float, scale: Scale) -> str:
+    return "×" if value != value else figure(value, signs=scale.name == "diverging")
 
 
 def _said(sentence: str) -> Text:

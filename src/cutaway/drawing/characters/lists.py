@@ -18,7 +18,7 @@ from rich.text import Text
 from cutaway.drawing.characters.ink import QUIET, STRONG, Room, fitted
 from cutaway.drawing.palette import share
 from cutaway.drawing.panels import Bars, Counts, Network, Table, Texts, farthest
-from cutaway.drawing.words import number, readable, signed
+from cutaway.drawing.words import figure, number, readable
 
 MOST_BARS = 40
 MOST_ROWS = 50
@@ -89,7 +89,7 @@ def network(panel: Network, room: Room) -> RenderableType:
         row = [ends[0], Text("──▶"), ends[1]]
         if panel.weight_name:
             bar = Text(_bar(weight, panel.weights[order], 24), room.of_sign(weight))
-            row += [Text(signed(weight), justify="right"), bar]
+            row += [Text(figure(weight, signs=bool((panel.weights < 0).any())), justify="right"), bar]
         table.add_row(*row)
     lines: list[RenderableType] = [Padding(table, (0, 0, 0, 2))]
     if panel.weight_name:

@@ -29,7 +29,7 @@ from cutaway.drawing.shapes.marks import (
     room_for,
     words,
 )
-from cutaway.drawing.words import signed
+from cutaway.drawing.words import figure
 
 MOST_ROWS, MOST_COLUMNS = 96, 120
 MOST_WORDS = 1500
@@ -42,7 +42,7 @@ def strip(panel: Strip) -> Drawing:
         return nothing("no words")
     parts, x, y = [], 0.0, 0.0
     for word, value in list(zip(panel.words, panel.values.tolist()))[:MOST_WORDS]:
-        said = _said(value)
+        said = _said(value, panel.scale)
         wide = max(room_for(word, _SIZE, mono=True) + 10, room_for(said, 9) + 4)
         if x and x + wide > WIDTH:
             x, y = 0.0, y + _WORD + 20
@@ -123,7 +123,9 @@ def _cells(panel: Grid, left: float, wide: float, high: float) -> Markup:
     for i, (row, values) in enumerate(zip(panel.rows, panel.values.tolist())):
         for j, (column, value) in enumerate(zip(panel.columns, values)):
             word = panel.texts[i][j] if panel.texts else ""
-            said = f"{panel.row_name} {row}\n{panel.column_name} {column}\n{panel.value_name} {_said(value)}"
+            said = (
+                f"{panel.row_name} {row}\n{panel.column_name} {column}\n{panel.value_name} {_said(value, panel.scale)}"
+            )
             x, y = left + j * wide, i * high
             parts.append(cell(x, y, wide - gap, high - gap, panel.scale, value, f"{word}\n{said}" if word else said))
             if word:
@@ -187,5 +189,5 @@ def _column_names(panel: Grid, left: float, wide: float, down: float) -> tuple[M
     return joined(*parts), tall
 
 
-def _said(value: float) -> str:
-    return "missing" if value != value else signed(value)
+def _said(value: float, scale: Scale) -> str:
+    return figure(value, signs=scale.name == "diverging")

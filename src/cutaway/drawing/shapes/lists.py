@@ -27,7 +27,7 @@ from cutaway.drawing.shapes.marks import (
     room_for,
     words,
 )
-from cutaway.drawing.words import number, readable, shortened, signed
+from cutaway.drawing.words import figure, number, readable, shortened
 
 MOST_BARS = 80
 MOST_ROWS = 60
@@ -45,8 +45,8 @@ def bars(panel: Bars) -> Drawing:
     ends = [side[c] for side in (panel.values, panel.low, panel.high) if side is not None for c in kept]
     known = [float(end) for end in ends if np.isfinite(end)]
     low, high = min(0.0, *known, 0.0), max(0.0, *known, 0.0)
-    figure = max(room_for(signed(float(panel.values[c])), 11) for c in kept) + 10
-    field = _Field(left, WIDTH - left - figure, low, high if high > low else low + 1)
+    ending = max(room_for(_said(panel, c), 11) for c in kept) + 10
+    field = _Field(left, WIDTH - left - ending, low, high if high > low else low + 1)
     high_of = 18.0 if len(panel.groups) < 2 or panel.classes is not None else 13.0
     parts, y, last = [], 24.0, -1
     parts.append(words(left, 12, panel.value_name, size=12, colour="muted"))
@@ -147,7 +147,7 @@ def _bar(panel: Bars, place: tuple[int, int], field: _Field, size: tuple[float, 
     y, high = size
     value = float(panel.values[place])
     group = (panel.classes[i] if panel.classes is not None else j) if panel.groups else None
-    said = [panel.labels[i], f"{panel.value_name} {signed(value)}"]
+    said = [panel.labels[i], f"{panel.value_name} {_said(panel, place)}"]
     if group is not None:
         said.insert(1, panel.groups[group])
     low, high_end = (None if side is None else float(side[place]) for side in (panel.low, panel.high))
@@ -163,9 +163,12 @@ def _bar(panel: Bars, place: tuple[int, int], field: _Field, size: tuple[float, 
     ends = [end for end in (low, high_end) if end is not None and np.isfinite(end)]
     parts += _whisker(field, [*ends, value] if len(ends) == 1 else ends, y + high / 2)
     beyond = max([field.at(0), field.at(value) if value == value else 0.0, *(field.at(end) for end in ends)])
-    text = signed(value) if value == value else "missing"
-    parts.append(words(beyond + 6, y + high / 2 + 4, text, size=11, colour="muted"))
+    parts.append(words(beyond + 6, y + high / 2 + 4, _said(panel, place), size=11, colour="muted"))
     return joined(*parts)
+
+
+def _said(panel: Bars, place: tuple[int, int]) -> str:
+    return figure(float(panel.values[place]), signs=bool((panel.values < 0).any()))
 
 
 def _paint(panel: Bars, group: int | None, value: float) -> dict[str, str]:

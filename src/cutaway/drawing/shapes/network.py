@@ -27,7 +27,7 @@ from cutaway.drawing.shapes.marks import (
     room_for,
     words,
 )
-from cutaway.drawing.words import signed
+from cutaway.drawing.words import figure
 
 MOST_EDGES = 120
 _HIGH, _SIZE = 22.0, 11.0
@@ -108,7 +108,8 @@ def _arrow(panel: Network, index: int, way: list[Place], strongest: float) -> Ma
     thick = 0.8 + 4.2 * min(1.0, abs(known) / strongest)
     rgb, name = fill_of(_SIGNS, 0.65 if known >= 0 else -0.65)
     ends = f"{panel.nodes[panel.sources[index]]} → {panel.nodes[panel.targets[index]]}"
-    note = hint(f"{ends}\n{panel.weight_name} {signed(weight)}" if panel.weight_name else ends)
+    said = figure(weight, signs=bool((panel.weights < 0).any()))
+    note = hint(f"{ends}\n{panel.weight_name} {said}" if panel.weight_name else ends)
     colour = hexadecimal(rgb)
     tip, level = way[-1]
     back = tip - 5 - thick

@@ -31,7 +31,7 @@ from cutaway.drawing.shapes.marks import (
     room_for,
     words,
 )
-from cutaway.drawing.words import number, signed, tick
+from cutaway.drawing.words import figure, number, tick
 
 MOST_PLACES = 1500
 MOST_POINTS = 4000
@@ -205,7 +205,7 @@ def _point(axes: Axes, panel: Points, index: int) -> Markup:
         value = float(panel.values[index])
         rgb, name = fill_of(panel.scale, value)
         paint = {"fill": hexadecimal(rgb), "class_": name}
-        said.append(f"{panel.value_name} {'missing' if value != value else signed(value)}")
+        said.append(f"{panel.value_name} {figure(value, signs=panel.scale.name == 'diverging')}")
     paint["class_"] = f"{paint['class_']} ringed"
     place = {"cx": axes.across(x), "cy": axes.down(y), "r": 4.0}
     return element("circle", hint("\n".join(said)), **place, stroke="#5b646e", stroke_width=0.7, **paint)

@@ -1,6 +1,6 @@
 """Are the words that a map marks the words that matter? Take them out together, against random words.
 
-The tokens with the largest attributions are put out of the text together (their embeddings become a neutral one) and
+The tokens that a map ranks highest are put out of the text together (their embeddings become a neutral one) and
 the fall of the score is measured: what ERASER calls comprehensiveness [@deyoung2020]. The control puts out as many
 of the prompt's other tokens, drawn at random. Special tokens stay: a network leans on them whatever the text says.
 
@@ -24,6 +24,7 @@ from cutaway.core.result import Check
 from cutaway.methods.attribute.neutral import own_embeddings
 from cutaway.methods.attribute.targets import Targets
 from cutaway.methods.control import compared, sets_like
+from cutaway.methods.scoring import as_words
 from cutaway.models.model import Model
 from cutaway.models.multigrad import rows_at_once, scores_of_targets
 
@@ -31,6 +32,7 @@ T = TypeVar("T")
 # At most so many predictions are tested, spread evenly over the prompts, and so many of each prompt's targets.
 TESTED = 8
 TARGETS_OF_A_PROMPT = 2
+IN_NATS = " (in nats, for nearly any gap brings the probability itself to nothing)"
 
 
 def deletion_check(
@@ -40,12 +42,13 @@ def deletion_check(
     neutral: Tensor,
     *,
     claim: str,
+    ranked: str,
     share: float,
     controls: int,
     seed: int,
     signed: bool = True,
 ) -> Check | None:
-    """The check of a map; None where no prompt has two tokens that can be taken out.
+    """The check of a map; None where there are no controls, or no two tokens to take out.
 
     Args:
         model: the network.
@@ -53,6 +56,7 @@ def deletion_check(
         attribution: [prompt, target, position]; larger says that the token matters more.
         neutral: the embedding [d_model] that takes the place of a token's own.
         claim: as in `Check`.
+        ranked: which tokens the map ranks highest, in words that follow "the tokens": "with the largest gradients".
         share: of the tokens of a prompt that are taken out, at least one.
         controls: number of random sets for each prediction.
         seed: draws them.
@@ -64,11 +68,11 @@ def deletion_check(
         if len(removable(model, targets, prompt)) > 1
         for target in _evenly(range(len(targets.positions[prompt])), TARGETS_OF_A_PROMPT)
     ]
-    if not able:
+    if not able or not controls:
         return None
     chosen = _evenly(able, TESTED)
-    # Almost any hole brings a probability to nothing; in nats there is a difference.
-    scored = replace(targets, score_name="log_probability") if targets.score_name == "probability" else targets
+    in_nats = targets.score_name == "probability"
+    scored = replace(targets, score_name="log_probability") if in_nats else targets
     measured, random = [], []
     for number, (prompt, target) in enumerate(track(chosen, "taking tokens out")):
         inside = removable(model, targets, prompt)
@@ -82,8 +86,9 @@ def deletion_check(
         float(np.mean(measured)),
         np.mean(random, axis=0).tolist(),
         claim=claim,
-        how=f"Take the {share:.0%} of the tokens with the largest attributions out together ({len(chosen)} "
-        f"prediction{'s' if len(chosen) > 1 else ''}) and measure how far the score {'falls' if signed else 'moves'}; "
+        how=f"Take out together the {100 * share:g} % of the tokens {ranked} ({len(chosen)} "
+        f"prediction{'s' if len(chosen) > 1 else ''}) and measure how far the {as_words(scored.score_name)}"
+        f"{IN_NATS if in_nats else ''} {'falls' if signed else 'moves'}; "
         "the control takes out as many of the other tokens.",
         unit=scored.unit,
     )

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from cutaway.core.method import method
 from cutaway.core.result import Result
@@ -24,6 +24,7 @@ from cutaway.methods.attribute.gradients import slopes
 from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
 from cutaway.methods.attribute.targets import ScoreName, Targets, targets_of
 from cutaway.methods.attribute.token_map import token_map
+from cutaway.methods.control import enough
 from cutaway.models.model import Model
 
 
@@ -46,7 +47,11 @@ def input_x_gradient(
     continuation: Annotated[str, Field(description="explain each token of this text, put after the prompts")] = "",
     neutral: Annotated[Neutral, Field(description="what the check puts in the place of a token")] = "mean",
     share: Annotated[float, Field(gt=0, lt=1, description="share of the tokens that the check takes out")] = 0.2,
-    controls: Annotated[int, Field(ge=5, description="random sets that the check compares with")] = 20,
+    controls: Annotated[
+        int,
+        Field(ge=0, description="random sets that the check compares with, 5 or more; 0: no check"),
+        AfterValidator(enough),
+    ] = 20,
     seed: Annotated[int, Field(ge=0, description="draws the random sets")] = 0,
 ) -> Result:
     """The gradient of the score at each token, times the token's embedding."""
@@ -63,6 +68,7 @@ def input_x_gradient(
         attribution,
         neutral_embedding(model, neutral),
         claim="The score hangs on the tokens with the largest input × gradient.",
+        ranked="with the largest input × gradient",
         share=share,
         controls=controls,
         seed=seed,
@@ -75,6 +81,7 @@ def input_x_gradient(
         attribution,
         scores,
         title="Input × gradient",
+        unit=targets.unit,
         check=check,
         metrics={"linearity_gap": float(np.nanmax(np.abs(gap)))},
         arrays={"change_from_zero": change, "linearity_gap": gap},

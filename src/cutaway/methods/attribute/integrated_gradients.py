@@ -27,7 +27,7 @@ from typing import Annotated, TypeAlias
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from cutaway.core.errors import ParameterError
@@ -40,6 +40,7 @@ from cutaway.methods.attribute.neutral import Neutral, neutral_embedding, own_em
 from cutaway.methods.attribute.quadrature import Floats, Integral, Rule, fixed_rule, integrate
 from cutaway.methods.attribute.targets import ScoreName, Targets, targets_of
 from cutaway.methods.attribute.token_map import token_map
+from cutaway.methods.control import enough
 from cutaway.models.model import Model
 from cutaway.models.multigrad import Score, gradients_of_targets, rows_at_once, scores_of_targets
 
@@ -76,7 +77,11 @@ def integrated_gradients(
     ] = 0,
     continuation: Annotated[str, Field(description="explain each token of this text, put after the prompts")] = "",
     share: Annotated[float, Field(gt=0, lt=1, description="share of the tokens that the check takes out")] = 0.2,
-    controls: Annotated[int, Field(ge=5, description="random sets that the check compares with")] = 20,
+    controls: Annotated[
+        int,
+        Field(ge=0, description="random sets that the check compares with, 5 or more; 0: no check"),
+        AfterValidator(enough),
+    ] = 20,
     seed: Annotated[int, Field(ge=0, description="draws the random sets")] = 0,
 ) -> Result:
     """The gradient averaged along the way from a baseline, times the difference, for each token."""
@@ -102,6 +107,7 @@ def integrated_gradients(
         attribution,
         nothing,
         claim="The score hangs on the tokens with the largest integrated gradients.",
+        ranked="with the largest integrated gradients",
         share=share,
         controls=controls,
         seed=seed,
@@ -112,6 +118,7 @@ def integrated_gradients(
         attribution,
         scores,
         title="Integrated gradients",
+        unit=targets.unit,
         check=check,
         metrics=_metrics(gap, change, found),
         notes=_notes(targets, gap, change, found),

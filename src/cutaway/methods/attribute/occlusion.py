@@ -5,7 +5,7 @@ measured [@zeiler2014]: a_i = f(x) - f(x without i). `instead` says what takes i
 token, or nothing at all (`remove`: the text closes up, and every later token moves one place forward). All texts of a
 prompt are rows of a batch. With words, each token of a word shows the fall of the whole word.
 
-The check takes the tokens with the largest falls out together, against random other tokens [@deyoung2020].
+The check takes the tokens that cost the most alone out together, against random other tokens [@deyoung2020].
 Limits: a text with a hole is unlike any text. Two words that say the same cover for each other: taking out either
 loses nothing. Special tokens, such as the one that begins a text, are not taken out: their attribution is missing.
 """
@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from cutaway.core.method import method
 from cutaway.core.progress import track
@@ -27,6 +27,7 @@ from cutaway.methods.attribute.deletion import deletion_check, removable, scores
 from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
 from cutaway.methods.attribute.targets import ScoreName, Targets, targets_of
 from cutaway.methods.attribute.token_map import token_map
+from cutaway.methods.control import enough
 from cutaway.models.model import Model
 from cutaway.models.multigrad import rows_at_once, scores_of_targets
 
@@ -55,7 +56,11 @@ def occlusion(
     ] = 0,
     continuation: Annotated[str, Field(description="explain each token of this text, put after the prompts")] = "",
     share: Annotated[float, Field(gt=0, lt=1, description="share of the tokens that the check takes out")] = 0.2,
-    controls: Annotated[int, Field(ge=5, description="random sets that the check compares with")] = 20,
+    controls: Annotated[
+        int,
+        Field(ge=0, description="random sets that the check compares with, 5 or more; 0: no check"),
+        AfterValidator(enough),
+    ] = 20,
     seed: Annotated[int, Field(ge=0, description="draws the random sets")] = 0,
 ) -> Result:
     """The fall of the score when each token, or each word, is taken out of the text."""
@@ -78,12 +83,14 @@ def occlusion(
         targets,
         np.nan_to_num(attribution, nan=-np.inf),
         neutral,
-        claim=f"The {unit}s that lose the most alone also do so together.",
+        claim=f"The {unit}s that cost the most when hidden alone also do so together.",
+        ranked=f"{'of the words ' if unit == 'word' else ''}that cost the most when hidden alone",
         share=share,
         controls=controls,
         seed=seed,
     )
-    return token_map(model, targets, attribution, scores, title=f"Fall of the score without the {unit}", check=check)
+    title = f"Fall of the score without the {unit}"
+    return token_map(model, targets, attribution, scores, title=title, unit=targets.unit, check=check)
 
 
 def words_of(texts: Sequence[str]) -> list[int]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from cutaway.core.method import method
@@ -25,6 +25,7 @@ from cutaway.methods.attribute.gradients import slopes
 from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
 from cutaway.methods.attribute.targets import ScoreName, targets_of
 from cutaway.methods.attribute.token_map import token_map
+from cutaway.methods.control import enough
 from cutaway.models.model import Model
 
 Norm = Literal["l2", "l1", "max"]
@@ -50,7 +51,11 @@ def saliency(
     continuation: Annotated[str, Field(description="explain each token of this text, put after the prompts")] = "",
     neutral: Annotated[Neutral, Field(description="what the check puts in the place of a token")] = "mean",
     share: Annotated[float, Field(gt=0, lt=1, description="share of the tokens that the check takes out")] = 0.2,
-    controls: Annotated[int, Field(ge=5, description="random sets that the check compares with")] = 20,
+    controls: Annotated[
+        int,
+        Field(ge=0, description="random sets that the check compares with, 5 or more; 0: no check"),
+        AfterValidator(enough),
+    ] = 20,
     seed: Annotated[int, Field(ge=0, description="draws the random sets")] = 0,
 ) -> Result:
     """The size of the gradient of the score at each token."""
@@ -67,6 +72,7 @@ def saliency(
         attribution,
         neutral_embedding(model, neutral),
         claim="The prediction hangs on the tokens with the largest gradients.",
+        ranked="with the largest gradients",
         share=share,
         controls=controls,
         seed=seed,

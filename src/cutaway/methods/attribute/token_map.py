@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from cutaway.core import view as views
 from cutaway.core.result import Check, Metric, Result
 from cutaway.methods.attribute.targets import Targets
-from cutaway.methods.labels import token_table
+from cutaway.methods.labels import described, token_table
+from cutaway.methods.scoring import as_words
 from cutaway.models.model import Model
 
 
@@ -26,6 +27,7 @@ def token_map(
     scores: NDArray[np.float64],
     *,
     title: str,
+    unit: str = "",
     check: Check | None,
     metrics: Mapping[str, Metric] | None = None,
     notes: tuple[str, ...] = (),
@@ -39,23 +41,31 @@ def token_map(
         attribution: [prompt, target, position].
         scores: of the unchanged text [prompt, target].
         title: what an attribution is, in a few words.
+        unit: of an attribution; "" where it is not that of the score.
         check: of the map.
         metrics: figures beside those that every map has.
         notes: sentences beside those of the targets.
         arrays: further arrays [prompt, target].
     """
     data = _dataset(model, targets, attribution, {"score": scores, **(arrays or {})})
+    data = described(
+        data,
+        attribution=(title[0].lower() + title[1:], unit),
+        score=(as_words(targets.score_name), targets.unit),
+        place="token",
+        target_token="explained token",
+    )
     mean_score = float(np.nanmean(scores))
     return Result(
         data=data,
         metrics={"score": mean_score, "scored": targets.score_name, **_largest(data), **(metrics or {})},
-        views=_views(targets, f"{title}: {targets.score_name.replace('_', ' ')}"),
+        views=_views(targets, f"{title}: {as_words(targets.score_name)}"),
         checks=(check,) if check is not None else (),
         notes=(*targets.notes, *notes, *(() if check is not None else (_UNCHECKED,))),
     )
 
 
-_UNCHECKED = "Not checked: no prompt has two tokens that can be taken out."
+_UNCHECKED = "Not checked: controls is 0, or no prompt has two tokens that can be taken out."
 
 
 def _dataset(

@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from cutaway.core import view as views
 from cutaway.core.errors import ParameterError, TaskError
@@ -28,9 +28,10 @@ from cutaway.core.method import method
 from cutaway.core.result import Check, Result
 from cutaway.core.site import EVERY, Site
 from cutaway.core.task import EncodedTask, Task
-from cutaway.methods.cells import cells_of, grids, map_views
-from cutaway.methods.control import compared, interval, sets_like
-from cutaway.methods.scoring import UNITS, metric_for
+from cutaway.methods.cells import cells_of, grids, in_words, map_views
+from cutaway.methods.control import compared, enough, interval, sets_like, unchecked
+from cutaway.methods.labels import described
+from cutaway.methods.scoring import UNITS, as_words, metric_for
 from cutaway.methods.sets import Write, mean_writes, scores
 from cutaway.models.metric import Metric
 from cutaway.models.model import Model
@@ -61,7 +62,11 @@ def ablate(
     together: Annotated[bool, Field(description="take all named parts out at once")] = False,
     by_layer: Annotated[bool, Field(description="take the named parts of one layer out at once")] = False,
     top: Annotated[int, Field(ge=1, description="parts that the check takes out together")] = 5,
-    controls: Annotated[int, Field(ge=5, description="random sets that the check compares with")] = 20,
+    controls: Annotated[
+        int,
+        Field(ge=0, description="random sets that the check compares with, 5 or more; 0: no check"),
+        AfterValidator(enough),
+    ] = 20,
     seed: Annotated[int, Field(ge=0, description="draws the random sets and the other prompts")] = 0,
 ) -> Result:
     """Take parts out and measure what the metric loses."""
@@ -84,20 +89,29 @@ def ablate(
     mean = np.nanmean(effect, axis=0)
     best = np.argsort(-np.abs(mean), kind="stable")[: max(1, min(top, len(groups) // 3))]
     chosen = [site for i in best for site in list(groups.values())[i]]
-    check, notes = _check(model, encoded, metric, chosen, parts, how, others, controls, seed)
+    checks: tuple[Check, ...] = ()
+    notes: tuple[str, ...] = unchecked(controls)
+    if controls:
+        check, notes = _check(model, encoded, metric, chosen, parts, how, others, controls, seed)
+        checks = (check,)
     data = _dataset(encoded, list(groups), effect, base)
-    maps = xr.Dataset() if together or by_layer else grids(model, encoded.ids, parts, mean)
+    data = described(data, largest_mean_effect=_changed(metric), largest="part")
+    maps = xr.Dataset() if together or by_layer else grids(model, encoded.ids, parts, mean, _changed(metric))
     return Result(
         data=data.merge(maps),
         metrics=_metrics(data),
         views=(*_views(len(encoded), metric), *map_views(maps, f"Change of the {_words(metric)} without")),
-        checks=(check,),
+        checks=checks,
         notes=(*encoded.notes, *said, *notes),
     )
 
 
 def _words(metric: Metric) -> str:
-    return metric.name.replace("_", " ")
+    return as_words(metric.name)
+
+
+def _changed(metric: Metric) -> tuple[str, str]:
+    return f"change of the {_words(metric)}", UNITS[metric.name]
 
 
 def _groups(parts: Sequence[Site], by_layer: bool) -> dict[str, list[Site]]:
@@ -244,7 +258,10 @@ def _check(
     sets = sets_like(chosen, pool, controls, seed, sort=lambda site: (site.kind, site.position if alone else None))
     effects, _ = _of_groups(model, encoded, [chosen, *sets], how, others, metric)
     changes = np.abs(np.nanmean(effects, axis=0))
-    names = ", ".join(str(site) for site in chosen[:6]) + (f" and {len(chosen) - 6} more" if len(chosen) > 6 else "")
+    more = f" and {len(chosen) - 6} more" if len(chosen) > 6 else ""
+    names = (
+        f"{in_words(model, encoded.ids, chosen[:6])}{more} ({', '.join(map(str, chosen[:6]))}{', …' if more else ''})"
+    )
     check = compared(
         float(changes[0]),
         changes[1:].tolist(),

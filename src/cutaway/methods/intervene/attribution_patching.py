@@ -37,8 +37,10 @@ from cutaway.core.result import Check, Result
 from cutaway.core.run import token_positions
 from cutaway.core.site import KINDS, Site
 from cutaway.core.task import EncodedTask, Task
-from cutaway.methods.cells import cells_of, grids, map_views
+from cutaway.methods.cells import cells_of, grids, map_views, that_can_differ
 from cutaway.methods.control import compared
+from cutaway.methods.labels import described
+from cutaway.methods.scoring import as_words
 from cutaway.methods.smooth import smooth_metric
 from cutaway.models.encode import Encoded
 from cutaway.models.metric import Metric, metric_of
@@ -47,6 +49,7 @@ from cutaway.models.model import Model
 Floats = NDArray[np.float64]
 PROMPTS_AT_ONCE = 8
 SHUFFLES = 200
+SHARE = "share of the difference"
 
 
 @method(
@@ -81,10 +84,11 @@ def attribution_patching(
     estimate = _estimate(model, encoded, metric, cells, direction, steps)
     gap = _gap(estimate)
     effect = np.nan_to_num(estimate.moved).mean(axis=0) / gap
-    largest, random = _chosen(effect, top, sample, seed)
+    able = set(that_can_differ(model, encoded, cells))
+    largest, random = _chosen(effect, [i for i, site in enumerate(cells) if site in able], top, sample, seed)
     tested = [*largest, *random]
     exact = _exact(model, encoded, metric, [cells[i] for i in tested], direction, gap)
-    maps = grids(model, encoded.ids, cells, effect)
+    maps = grids(model, encoded.ids, cells, effect, f"estimated {SHARE}")
     return Result(
         data=_dataset(encoded, cells, estimate, effect, tested, exact, len(largest)).merge(maps),
         metrics={
@@ -95,8 +99,8 @@ def attribution_patching(
             "cells": len(cells),
             **_agreement(effect[random], exact[len(largest) :]),
         },
-        views=(*map_views(maps, f"Estimated share of the {name.replace('_', ' ')} moved by"), *_views()),
-        checks=_checks(effect[random], exact, len(largest), seed),
+        views=(*map_views(maps, f"Estimated share of the {as_words(name)} moved by"), *_views()),
+        checks=_checks(effect[random], exact, len(largest), seed, len(able) < len(cells)),
         notes=(*encoded.notes, *((encoded.summary,) if encoded.dropped else ()), *said),
     )
 
@@ -196,10 +200,10 @@ def _gap(estimate: Estimate) -> float:
 # --- the truth ---------------------------------------------------------------------------------------------------
 
 
-def _chosen(effect: Floats, top: int, sample: int, seed: int) -> tuple[list[int], list[int]]:
-    """Places of the cells with the largest estimates, and of a random sample of all cells."""
+def _chosen(effect: Floats, able: Sequence[int], top: int, sample: int, seed: int) -> tuple[list[int], list[int]]:
+    """Places of the cells with the largest estimates, and of a random sample of those that can have an effect."""
     largest = np.argsort(-np.abs(effect), kind="stable")[: min(top, len(effect))].tolist()
-    random = np.random.default_rng(seed).choice(len(effect), min(sample, len(effect)), replace=False)
+    random = np.random.default_rng(seed).choice(able, min(sample, len(able)), replace=False)
     return largest, sorted(random.tolist())
 
 
@@ -212,6 +216,9 @@ def _exact(
     moved = (sweep.values - sweep.base[:, None]).double().nan_to_num().mean(dim=0) / gap
     found = dict(zip(distinct, moved.tolist(), strict=True))
     return np.array([found[site] for site in cells])
+
+
+_WHICH = " (none before the first token that differs)"
 
 
 def _agreement(estimate: Floats, exact: Floats) -> dict[str, float]:
@@ -232,7 +239,7 @@ def _correlation(a: Floats, b: Floats) -> float:
     return float((a * b).sum() / size) if size > 0 else 0.0
 
 
-def _checks(estimate: Floats, exact: Floats, n_largest: int, seed: int) -> tuple[Check, ...]:
+def _checks(estimate: Floats, exact: Floats, n_largest: int, seed: int, fewer: bool) -> tuple[Check, ...]:
     """Do the estimates follow the truth, and do the cells with the largest ones matter?"""
     random = np.random.default_rng(seed)
     truth = exact[n_largest:]
@@ -240,7 +247,7 @@ def _checks(estimate: Floats, exact: Floats, n_largest: int, seed: int) -> tuple
         _correlation(estimate, truth),
         [_correlation(random.permutation(estimate), truth) for _ in range(SHUFFLES)],
         claim="The estimates follow the exact effects.",
-        how=f"Patch {len(truth)} random cells exactly and correlate; the control shuffles the estimates.",
+        how=f"Patch {len(truth)} random cells exactly{_WHICH if fewer else ''} and correlate; the control shuffles the estimates.",
         unit="correlation",
     )
     matters = compared(
@@ -249,7 +256,7 @@ def _checks(estimate: Floats, exact: Floats, n_largest: int, seed: int) -> tuple
         claim=f"The {n_largest} cells with the largest estimates are cells with large effects.",
         how="Patch each of them exactly and take the mean size of the effects; the control draws as many from the "
         "random sample.",
-        unit="share of the difference",
+        unit=SHARE,
     )
     return follows, matters
 
@@ -275,11 +282,14 @@ def _dataset(
         "estimated": ("tested", effect[list(tested)]),
         "exact": ("tested", exact),
     }
-    return xr.Dataset(dict(arrays)).assign_coords(
+    data = xr.Dataset(dict(arrays)).assign_coords(
         prompt=list(encoded.prompts),
         cell=names,
         tested_cell=("tested", [names[i] for i in tested]),
         chosen=("tested", ["largest"] * n_largest + ["random"] * (len(tested) - n_largest)),
+    )
+    return described(
+        data, tested_cell="cell", chosen="chosen as", estimated=f"estimated {SHARE}", exact=f"exact {SHARE}"
     )
 
 

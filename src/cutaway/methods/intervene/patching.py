@@ -7,8 +7,9 @@ prompt and puts in one value of the contrast's: what is needed? The effect of a 
 value came from; over several prompts it is the ratio of the means.
 
 Any kind of site and any position can be patched; the map is layer x position or layer x head. The check patches the
-cells with the largest effects together, against as many random cells; cells of one token or head are drawn from the
-same layers, so that depth alone is no advantage.
+cells with the largest effects together, against as many random cells; cells of one token are drawn from the same
+layers, so that depth alone is no advantage, and none from before the first token that differs, where a causal network
+holds the same in both runs.
 Limits: what is enough and what is needed need not be the same cells; a patched run is one that never happens.
 """
 
@@ -19,7 +20,7 @@ from typing import Annotated, Literal
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from cutaway.core import view as views
@@ -28,15 +29,17 @@ from cutaway.core.method import method
 from cutaway.core.result import Check, Result
 from cutaway.core.site import Site
 from cutaway.core.task import EncodedTask, Task
-from cutaway.methods.cells import cells_of, grids, map_views
-from cutaway.methods.control import compared, sets_like
-from cutaway.methods.scoring import metric_for
+from cutaway.methods.cells import cells_of, grids, in_words, map_views, that_can_differ
+from cutaway.methods.control import compared, enough, sets_like, unchecked
+from cutaway.methods.labels import described
+from cutaway.methods.scoring import as_words, metric_for
 from cutaway.methods.sets import Write, scores
 from cutaway.models.metric import Metric
 from cutaway.models.model import Model
 from cutaway.models.sweep import Sweep
 
 SHOWN = 12
+SHARE = "share of the difference"
 ENOUGH = 5  # positions in a layer, from which random ones can be drawn
 
 
@@ -58,7 +61,11 @@ def patching(
         Field(description="denoise: the prompt's values into the contrast's run; noise: the other way round"),
     ] = "denoise",
     top: Annotated[int, Field(ge=1, description="cells that the check patches together")] = 3,
-    controls: Annotated[int, Field(ge=5, description="random sets of cells that the check compares with")] = 20,
+    controls: Annotated[
+        int,
+        Field(ge=0, description="random sets of cells that the check compares with, 5 or more; 0: no check"),
+        AfterValidator(enough),
+    ] = 20,
     seed: Annotated[int, Field(ge=0, description="draws the random sets")] = 0,
 ) -> Result:
     """Patch every cell on its own and measure how far it moves the metric from one run towards the other."""
@@ -70,8 +77,8 @@ def patching(
     effect = _mean_effect(sweep.values, sweep.base, gap)
     best = np.argsort(-effect, kind="stable")[: max(1, min(top, len(cells) // 3))]
     chosen = [cells[i] for i in best]
-    check = _check(model, encoded, metric, sweep, gap, chosen, direction, controls, seed)
-    maps = grids(model, encoded.ids, cells, effect)
+    checks = (_check(model, encoded, metric, sweep, gap, chosen, direction, controls, seed),) if controls else ()
+    maps = grids(model, encoded.ids, cells, effect, SHARE)
     data = _dataset(encoded, sweep, effect).merge(maps)
     return Result(
         data=data,
@@ -84,8 +91,8 @@ def patching(
             "cells_computed": sweep.computed,
         },
         views=(*map_views(maps, _title(direction, metric)), *_views()),
-        checks=(check,),
-        notes=(*encoded.notes, *_dropped(encoded), *said, *counted, *_lengths(encoded, cells)),
+        checks=checks,
+        notes=(*encoded.notes, *_dropped(encoded), *said, *counted, *_lengths(encoded, cells), *unchecked(controls)),
     )
 
 
@@ -142,11 +149,12 @@ def _dataset(encoded: EncodedTask, sweep: Sweep, effect: NDArray[np.float64]) ->
     )
     largest = np.argsort(-np.abs(effect), kind="stable")[:SHOWN]
     data["largest_effect"] = ("largest", effect[largest])
-    return data.assign_coords(largest=[names[i] for i in largest])
+    data = data.assign_coords(largest=[names[i] for i in largest])
+    return described(data, largest_effect=SHARE, largest="cell")
 
 
 def _title(direction: str, metric: Metric) -> str:
-    name = metric.name.replace("_", " ")
+    name = as_words(metric.name)
     if direction == "denoise":
         return f"Share of the {name} brought back by the prompt's value at"
     return f"Share of the {name} lost to the contrast's value at"
@@ -171,12 +179,13 @@ def _check(
     seed: int,
 ) -> Check:
     """Patch the chosen cells together, and as many random ones."""
-    same_layers = len({site.position for site in sweep.cells if site.kind == chosen[0].kind}) >= ENOUGH
+    pool = that_can_differ(model, encoded, sweep.cells)
+    same_layers = len({site.position for site in pool if site.kind == chosen[0].kind}) >= ENOUGH
 
     def sort(site: Site) -> tuple[object, ...]:
         return (site.kind, site.layer) if same_layers else (site.kind,)
 
-    sets = sets_like(chosen, sweep.cells, controls, seed, sort)
+    sets = sets_like(chosen, pool, controls, seed, sort)
     base, source = encoded.contrast_ids, encoded.ids
     if direction == "noise":
         base, source = source, base
@@ -185,13 +194,14 @@ def _check(
     writes = [[Write(site, source=run[site.whole]) for site in one] for one in (chosen, *sets)]
     found = scores(model, base, writes, metric, named=encoded.positions, what="patching cells together")
     effects = _mean_effect(found.T.to(sweep.base), sweep.base, gap)
-    names = ", ".join(str(site) for site in chosen)
+    names = f"{in_words(model, encoded.ids, chosen)} ({', '.join(map(str, chosen))})"
     way = "the prompt's values into the contrast" if direction == "denoise" else "the contrast's values into the prompt"
     return compared(
         float(effects[0]),
         effects[1:].tolist(),
         claim=f"The difference between the prompts lives in {names}.",
         how=f"Put {way} at these cells together; the control patches as many random cells"
-        f"{' of the same layers' if same_layers else ''}.",
-        unit="share of the difference",
+        f"{' of the same layers' if same_layers else ''}"
+        f"{', none before the first token that differs' if len(pool) < len(sweep.cells) else ''}.",
+        unit=SHARE,
     )

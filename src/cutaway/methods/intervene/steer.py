@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from cutaway.core import view as views
@@ -32,8 +32,9 @@ from cutaway.core.result import Check, Result
 from cutaway.core.site import Site
 from cutaway.core.task import EncodedTask, Task
 from cutaway.data import corpora
-from cutaway.methods.control import compared, interval
-from cutaway.methods.scoring import UNITS
+from cutaway.methods.control import compared, enough, interval, unchecked
+from cutaway.methods.labels import described
+from cutaway.methods.scoring import UNITS, as_words
 from cutaway.models.metric import Metric, metric_of
 from cutaway.models.model import Model
 
@@ -65,7 +66,11 @@ def steer(
     prompts: Annotated[int, Field(ge=1, description="contrasts that are steered, at most")] = 8,
     new_tokens: Annotated[int, Field(ge=1, le=512, description="tokens that are written at each of three doses")] = 20,
     texts: Annotated[int, Field(ge=1, description="paragraphs of plain text for the side effect")] = 6,
-    controls: Annotated[int, Field(ge=5, description="random directions that the check compares with")] = 20,
+    controls: Annotated[
+        int,
+        Field(ge=0, description="random directions that the check compares with, 5 or more; 0: no check"),
+        AfterValidator(enough),
+    ] = 20,
     seed: Annotated[int, Field(ge=0, description="draws the random directions and the plain text")] = 0,
 ) -> Result:
     """Add the difference between prompts and contrasts to the contrasts, in several doses."""
@@ -83,9 +88,18 @@ def steer(
     samples = _samples(model, ids[:1], site, direction, where, doses, new_tokens)
     largest = int(np.argmax(doses))
     moved = by_dose[:, largest]
-    check = _check(model, ids, metric, steered, site, direction, where, doses[largest], moved, base, controls, seed)
+    dose = doses[largest]
+    checks: tuple[Check, ...] = ()
+    if controls:
+        checks = (_check(model, ids, metric, steered, site, direction, where, dose, moved, base, controls, seed),)
     return Result(
-        data=_dataset(encoded, steered, doses, by_dose, base, loss - plain, samples),
+        data=described(
+            _dataset(encoded, steered, doses, by_dose, base, loss - plain, samples),
+            mean_metric=(as_words(metric.name), UNITS.get(metric.name, "")),
+            loss_increase=("rise of the loss", "nats a token"),
+            sample_dose="dose",
+            written="text",
+        ),
         metrics={
             "layer": int(site.layer) if isinstance(site.layer, int) else -1,
             "direction_norm": float(direction.norm()),
@@ -97,11 +111,12 @@ def steer(
             "loss_increase_at_largest_dose": float(loss[largest] - plain),
         },
         views=_views(metric),
-        checks=(check,),
+        checks=checks,
         notes=(
             *encoded.notes,
             *notes,
             *_disagree(agreement),
+            *unchecked(controls),
             f"Side effects are measured on {texts} paragraphs: {corpora.SOURCE}.",
         ),
     )
@@ -310,7 +325,7 @@ def _dataset(
 
 
 def _views(metric: Metric) -> tuple[views.View, ...]:
-    name = metric.name.replace("_", " ")
+    name = as_words(metric.name)
     return (
         views.curves(
             value="mean_metric", x="dose", low="metric_low", high="metric_high", title=f"The contrast's {name} by dose"

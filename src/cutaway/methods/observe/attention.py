@@ -25,7 +25,7 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from cutaway.core import view as views
@@ -37,8 +37,8 @@ from cutaway.core.result import Check, Result
 from cutaway.core.run import Run
 from cutaway.core.site import Site
 from cutaway.core.task import EncodedTask, Task
-from cutaway.methods.control import compared, sets_like
-from cutaway.methods.labels import token_table
+from cutaway.methods.control import compared, enough, sets_like, unchecked
+from cutaway.methods.labels import described, token_table
 from cutaway.models.model import Model
 
 HABITS = ("previous_token", "first_token", "duplicate_token", "induction")
@@ -61,7 +61,11 @@ def attention(
     length: Annotated[int, Field(ge=4, description="random tokens that are said twice")] = 25,
     sequences: Annotated[int, Field(ge=1, description="texts of random tokens")] = 2,
     top: Annotated[int, Field(ge=1, description="induction heads that are taken out together")] = 3,
-    controls: Annotated[int, Field(ge=5, description="random sets of heads that the check compares with")] = 20,
+    controls: Annotated[
+        int,
+        Field(ge=0, description="random sets of heads that the check compares with, 5 or more; 0: no check"),
+        AfterValidator(enough),
+    ] = 20,
     seed: Annotated[int, Field(ge=0, description="draws the tokens and the random sets")] = 0,
 ) -> Result:
     """Attention patterns, and how much of each head is looking back, resting, or copying."""
@@ -76,7 +80,10 @@ def attention(
     data["score"] = (("habit", "layer", "head"), random_scores)
     data["prompt_score"] = (("habit", "layer", "head"), prompt_scores)
     data = data.assign_coords(habit=list(HABITS), layer=layers, head=heads)
-    check, said = _check(model, data, chosen, repeated, top, controls, seed)
+    check: tuple[Check, ...] = ()
+    said: tuple[str, ...] = unchecked(controls)
+    if controls:
+        check, said = _check(model, data, chosen, repeated, top, controls, seed)
     return Result(
         data=_with_best(data),
         metrics=_metrics(data),
@@ -241,7 +248,8 @@ def _with_best(data: xr.Dataset) -> xr.Dataset:
     order = np.argsort(np.where(np.isfinite(scores), -scores, np.inf), axis=1, kind="stable")[:, :5]
     data["best_head"] = (("habit", "place"), names[order])
     data["best_score"] = (("habit", "place"), np.take_along_axis(scores, order, axis=1))
-    return data.assign_coords(place=range(1, order.shape[1] + 1))
+    data = data.assign_coords(place=range(1, order.shape[1] + 1))
+    return described(data, best_head="head", best_score="mean attention", score="mean attention", pattern="attention")
 
 
 def _metrics(data: xr.Dataset) -> dict[str, float]:

@@ -5,12 +5,14 @@ were, the way from the stream to a logit is linear [@elhage2021]. So the answer'
 answer) is a sum over parts: c = w · (gain * (part - mean) * scale), with w = W_U[answer] - W_U[wrong]. Parts are the
 embedding, the position embedding (what is added to it), every head (z_h W_O_h, through a frozen post-norm where
 there is one), the attention biases, every MLP, the final norm's bias and the unembedding's bias. They sum to the
-logit up to rounding; the gap is reported.
+logit up to rounding; the gap is reported. With `neurons=20` the MLPs are split further: the twenty neurons that
+contribute most are parts of their own, and the other neurons and the bias of each MLP are one.
 
 The check takes the parts with the largest contributions out together, against random parts of the same kinds.
 Limits: it is the direct path only, what a part does through later parts is not seen; frozen statistics hide that
 taking a part out rescales all others. A soft-cap after the unembedding is left out. Where the heads do not sum to
-what attention returns (a gate), the layer's attention is one part.
+what attention returns (a gate), the layer's attention is one part; where neurons do not sum to what the MLP returns
+(experts), the MLP is.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from cutaway.core import view as views
@@ -33,8 +35,18 @@ from cutaway.core.result import Check, Result
 from cutaway.core.run import Run
 from cutaway.core.site import Site
 from cutaway.core.task import EncodedTask, Task
-from cutaway.methods.contributions import ROUNDING, end_sites, written_by_layer
-from cutaway.methods.control import compared, interval, sets_like
+from cutaway.methods.answer_direction import Direction, Gaps
+from cutaway.methods.contributions import (
+    ROUNDING,
+    Neurons,
+    end_sites,
+    neurons_of,
+    pulled_back,
+    strongest,
+    written_by_layer,
+)
+from cutaway.methods.control import compared, enough, interval, sets_like, unchecked
+from cutaway.methods.labels import described
 from cutaway.methods.scoring import UNITS, with_answers, words
 from cutaway.methods.sets import Write, mean_writes, scores
 from cutaway.models.metric import metric_of
@@ -60,9 +72,17 @@ def direct_logit_attribution(
             "the mean over the vocabulary, or nothing"
         ),
     ] = "wrong",
+    neurons: Annotated[
+        int,
+        Field(ge=0, description="split the MLPs: so many neurons with the largest contributions are parts; 0: none"),
+    ] = 0,
     top: Annotated[int, Field(ge=1, description="parts that are shown and taken out together")] = 5,
     ablation: Annotated[Literal["mean", "zero"], Field(description="how the check takes parts out")] = "mean",
-    controls: Annotated[int, Field(ge=5, description="random sets that the check compares with")] = 20,
+    controls: Annotated[
+        int,
+        Field(ge=0, description="random sets that the check compares with, 5 or more; 0: no check"),
+        AfterValidator(enough),
+    ] = 20,
     seed: Annotated[int, Field(ge=0, description="draws the random sets")] = 0,
 ) -> Result:
     """Split the answer's logit at the last token into what each part wrote."""
@@ -75,14 +95,14 @@ def direct_logit_attribution(
             "direct attribution needs a linear way from the stream to the logits.",
             "Use `ablate` instead.",
         )
-    run = model.run(encoded, read=end_sites(model), logits="last")
-    direction = _Direction.of(encoded, ends, against)
-    parts, notes = _parts(model, run, ends, direction)
-    data = _dataset(model, encoded, parts, top)
-    gaps = _gaps(run, ends, direction, parts)
+    run = model.run(encoded, read=end_sites(model, neurons=neurons > 0), logits="last")
+    direction = Direction.of(encoded, ends, against)
+    parts, notes = _parts(model, run, ends, direction, neurons)
+    data = _named(_dataset(model, encoded, parts, top), direction)
+    gaps = Gaps.of(run.last_logits, ends, direction, [part.value for part in parts])
     _refuse_gap(model, gaps)
     data["logit"] = ("prompt", gaps.logit)
-    check = _check(model, encoded, run.last_logits, data, top, ablation, controls, seed)
+    check = _check(model, encoded, run.last_logits, data, top, ablation, controls, seed) if controls else None
     return Result(
         data=data,
         metrics={
@@ -94,63 +114,8 @@ def direct_logit_attribution(
         },
         views=_views(encoded, direction),
         checks=(check,) if check else (),
-        notes=(*encoded.notes, *said, *notes, *_no_check(check)),
+        notes=(*encoded.notes, *said, *notes, *(_no_check(check) if controls else unchecked(controls))),
     )
-
-
-# --- what is attributed ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Direction:
-    """The direction of the stream (after the norm) whose length is the score, for each prompt.
-
-    Attributes:
-        vector: [prompt, d_model].
-        offset: what the unembedding's bias gives [prompt].
-        weights: of the logits [prompt, vocab], so that the score is their product.
-        name: what the score is.
-    """
-
-    vector: Tensor
-    offset: Tensor
-    weights: Tensor
-    name: str
-
-    @staticmethod
-    def of(encoded: EncodedTask, ends: Unembedding, against: str) -> _Direction:
-        wide = _wide(ends.weight)
-        weights = torch.zeros(len(encoded), ends.weight.shape[0], dtype=wide, device=ends.weight.device)
-        name = "logit of the answer"
-        for row, answers in enumerate(encoded.answer_ids):
-            weights[row, list(answers)] += 1 / len(answers)
-        if against == "wrong" and any(encoded.wrong_ids):
-            name = "logit difference"
-            for row, wrong in enumerate(encoded.wrong_ids):
-                weights[row, list(wrong)] -= 1 / len(wrong)
-        elif against == "mean":
-            name = "logit of the answer above the mean of all tokens"
-            weights -= 1 / weights.shape[1]
-        with torch.no_grad():
-            vector = _product(weights, ends.weight) * ends.multiplier
-            bias = torch.zeros_like(weights[0]) if ends.bias is None else ends.bias.to(wide)
-            return _Direction(vector, (weights @ bias) * ends.multiplier, weights, name)
-
-
-def _product(weights: Tensor, matrix: Tensor) -> Tensor:
-    """weights [prompt, vocab] @ matrix [vocab, d_model] in wide numbers, without a wide copy of the whole matrix."""
-    rows = weights.new_zeros(len(weights), matrix.shape[1])
-    for start in range(0, len(matrix), 8192):
-        piece = weights[:, start : start + 8192]
-        used = piece.any(dim=0)
-        if bool(used.any()):
-            rows += piece[:, used] @ matrix[start : start + 8192][used].to(weights.dtype)
-    return rows
-
-
-def _wide(value: Tensor) -> torch.dtype:
-    """Double precision, where the device has it."""
-    return torch.float32 if value.device.type == "mps" else torch.float64
 
 
 # --- the parts ---------------------------------------------------------------------------------------------------
@@ -162,8 +127,9 @@ class _Part:
 
     Attributes:
         name: for people.
-        kind: `embed`, `position`, `head`, `attention`, `attention_bias`, `mlp`, `rest`, `norm_bias`, `bias`.
-        layer, head: -1 where it has none.
+        kind: `embed`, `position`, `head`, `attention`, `attention_bias`, `mlp`, `neuron`, `neurons` (the others of an
+            MLP), `rest`, `norm_bias`, `bias`.
+        layer, head, unit: -1 where it has none; a unit is a neuron of an MLP.
         value: contribution for each prompt.
     """
 
@@ -172,10 +138,13 @@ class _Part:
     layer: int
     head: int
     value: NDArray[np.float64]
+    unit: int = -1
 
 
 @torch.no_grad()
-def _parts(model: Model, run: Run, ends: Unembedding, direction: _Direction) -> tuple[list[_Part], tuple[str, ...]]:
+def _parts(
+    model: Model, run: Run, ends: Unembedding, direction: Direction, neurons: int
+) -> tuple[list[_Part], tuple[str, ...]]:
     wide, device = direction.vector.dtype, direction.vector.device
     stream = run[Site("resid_post", model.anatomy.n_layers - 1, position=-1)]
     norm = FrozenNorm(ends.norm.gain.to(wide), ends.norm.bias.to(wide), ends.norm.centres, ends.norm.module)
@@ -191,14 +160,22 @@ def _parts(model: Model, run: Run, ends: Unembedding, direction: _Direction) -> 
     if not torch.equal(embedded, entered):
         parts.append(_Part("position and scale of the embedding", "position", -1, -1, value(entered - embedded)))
     notes: dict[str, list[int]] = {}
+    split: dict[int, Neurons] = {}
+    along = pulled_back(norm, direction.vector, scale)
     before = entered
     for layer in model.anatomy.stacks[""].layers:
         after = run[Site("resid_post", layer.index, position=-1)].to(wide)
         terms, said = written_by_layer(model, layer, run, before, after)
         parts += [_Part(t.name, t.kind, layer.index, t.head, value(t.vector)) for t in terms]
+        inside = neurons_of(model, layer, run, along) if neurons else None
+        if inside is not None:
+            split[layer.index] = inside
+        elif neurons:
+            said.append("the MLP is one part, for its neurons do not sum to what it writes")
         for reason in said:
             notes.setdefault(reason, []).append(layer.index)
         before = after
+    parts = _with_neurons(parts, split, neurons) if split else parts
     bias = (norm.bias.to(device) * direction.vector).sum(dim=-1).double().cpu().numpy()
     if norm.bias.any():
         parts.append(_Part("bias of the final norm", "norm_bias", -1, -1, bias))
@@ -210,31 +187,28 @@ def _parts(model: Model, run: Run, ends: Unembedding, direction: _Direction) -> 
     return parts, tuple(said)
 
 
+def _with_neurons(parts: Sequence[_Part], split: Mapping[int, Neurons], most: int) -> list[_Part]:
+    """The parts with MLPs in pieces: the neurons that contribute most, and of each MLP the others and the bias."""
+    chosen = strongest(split, most)
+    found: list[_Part] = []
+    for part in parts:
+        if part.kind != "mlp" or part.layer not in split:
+            found.append(part)
+            continue
+        table, units = split[part.layer], sorted(chosen.get(part.layer, ()))
+        found += [
+            _Part(f"neuron {part.layer}.{unit}", "neuron", part.layer, -1, table.each[:, unit], unit) for unit in units
+        ]
+        others = np.delete(table.each, units, axis=1).sum(axis=1) + table.constant
+        found.append(_Part(f"other neurons of mlp {part.layer}", "neurons", part.layer, -1, others))
+    return found
+
+
 def _listed(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers[:8])) + (f", … ({len(numbers)} in all)" if len(numbers) > 8 else "")
 
 
-@dataclass(frozen=True)
-class _Gaps:
-    logit: NDArray[np.float64]
-    total: NDArray[np.float64]
-    gap: NDArray[np.float64]
-    size: NDArray[np.float64]
-
-
-@torch.no_grad()
-def _gaps(run: Run, ends: Unembedding, direction: _Direction, parts: Sequence[_Part]) -> _Gaps:
-    """What the model's own logits give, what the parts sum to, their difference, and the size of what was summed."""
-    logits = run.last_logits.to(direction.weights)
-    if ends.softcap is not None:
-        logits = torch.atanh((logits / ends.softcap).clamp(-1 + 1e-9, 1 - 1e-9)) * ends.softcap
-    logit = (logits * direction.weights).sum(dim=-1).double().cpu().numpy()
-    total = np.sum([part.value for part in parts], axis=0)
-    size = np.sum([np.abs(part.value) for part in parts], axis=0) + 1e-12
-    return _Gaps(logit, total, total - logit, size)
-
-
-def _refuse_gap(model: Model, gaps: _Gaps) -> None:
+def _refuse_gap(model: Model, gaps: Gaps) -> None:
     """Parts that do not sum to the logit are not shown."""
     relative = float((np.abs(gaps.gap) / gaps.size).max())
     if not relative <= 10 * ROUNDING.get(model.dtype, 5e-2):
@@ -257,6 +231,7 @@ def _dataset(model: Model, encoded: EncodedTask, parts: Sequence[_Part], top: in
         kind=("part", [part.kind for part in parts]),
         part_layer=("part", [part.layer for part in parts]),
         part_head=("part", [part.head for part in parts]),
+        part_unit=("part", [part.unit for part in parts]),
     )
     bands = np.array([interval(column) for column in values.T])
     for name, column in (("low", bands[:, 0]), ("mean", values.mean(axis=0)), ("high", bands[:, 2])):
@@ -280,7 +255,13 @@ def _with_grids(data: xr.Dataset, model: Model, parts: Sequence[_Part], mean: ND
             continue
         if part.kind == "head" and part.head < heads:
             by_head[part.layer, part.head] = value
-        name = "mlp" if part.kind == "mlp" else "other" if part.kind in ("rest", "layer") else "attention"
+        name = (
+            "mlp"
+            if part.kind in ("mlp", "neuron", "neurons")
+            else "other"
+            if part.kind in ("rest", "layer")
+            else "attention"
+        )
         by_kind[name][part.layer] += value
     data["head_contribution"] = (("layer", "head"), by_head)
     for name, column in by_kind.items():
@@ -289,7 +270,13 @@ def _with_grids(data: xr.Dataset, model: Model, parts: Sequence[_Part], mean: ND
     return data.assign_coords(layer=range(layers), head=range(heads))
 
 
-def _views(encoded: EncodedTask, direction: _Direction) -> tuple[views.View, ...]:
+def _named(data: xr.Dataset, direction: Direction) -> xr.Dataset:
+    shown = ("largest_mean", "head_contribution", "mlp_contribution")
+    said = dict.fromkeys(shown, (f"part of the {direction.name}", "logits"))
+    return described(data, largest="part", accumulated=(direction.name, "logits"), **said)
+
+
+def _views(encoded: EncodedTask, direction: Direction) -> tuple[views.View, ...]:
     what = direction.name
     low, high = ("largest_low", "largest_high") if len(encoded) > 1 else (None, None)
     return (
@@ -331,7 +318,7 @@ def _check(
     if not best or len(pool) <= len(best):
         return None
     metric = metric_of(encoded, None if any(encoded.wrong_ids) else "log_probability")
-    random = sets_like(best, pool, controls, seed, sort=lambda site: site.kind)
+    random = sets_like(best, [*pool, *_neighbours(model, best)], controls, seed, sort=_sort)
     writes = _writes(model, encoded, [best, *random], ablation)
     drops = (metric(logits) - scores(model, encoded.ids, writes, metric, what="taking parts out")).mean(dim=1)
     names = ", ".join(_name(site) for site in best)
@@ -341,7 +328,7 @@ def _check(
         claim=f"The parts that write most of {words(model, [i for ids in encoded.answer_ids for i in ids])} "
         f"({names}) are needed for it.",
         how=f"Take them out together at the last token ({ablation} ablation) and measure how much the "
-        f"{metric.name.replace('_', ' ')} falls; the control takes out as many random heads and MLPs.",
+        f"{metric.name.replace('_', ' ')} falls; the control takes out as many random {_others(best)}.",
         unit=UNITS[metric.name],
     )
 
@@ -358,13 +345,14 @@ def _writes(model: Model, encoded: EncodedTask, sets: Sequence[Sequence[Site]], 
 def _ablatable(data: xr.Dataset) -> tuple[list[Site], NDArray[np.float64]]:
     """Heads and MLPs at the last token with their mean contributions."""
     sites, means = [], []
-    columns = ("kind", "part_layer", "part_head", "contribution_mean")
-    for kind, layer, head, score in zip(*(data[name].values.tolist() for name in columns), strict=True):
+    columns = ("kind", "part_layer", "part_head", "part_unit", "contribution_mean")
+    for kind, layer, head, unit, score in zip(*(data[name].values.tolist() for name in columns), strict=True):
         site = (
             {
                 "head": Site("z", layer, head=head, position=-1),
                 "attention": Site("attn_contrib", layer, position=-1),
                 "mlp": Site("mlp_contrib", layer, position=-1),
+                "neuron": Site("mlp_act", layer, unit=unit, position=-1),
             }.get(kind)
             if layer >= 0
             else None
@@ -375,8 +363,25 @@ def _ablatable(data: xr.Dataset) -> tuple[list[Site], NDArray[np.float64]]:
     return sites, np.array(means)
 
 
+def _neighbours(model: Model, best: Sequence[Site]) -> list[Site]:
+    """All neurons of the layers from which one is taken out."""
+    layers = dict.fromkeys(site.layer for site in best if site.kind == "mlp_act")
+    return [site for layer in layers for site in model.expand(f"mlp_act[{layer}].unit[*]@-1")]
+
+
+def _sort(site: Site) -> tuple[str, object]:
+    """Neurons are compared with those of their layer, for sizes differ between layers; others with all of their kind."""
+    return site.kind, site.layer if site.kind == "mlp_act" else None
+
+
+def _others(best: Sequence[Site]) -> str:
+    return "heads, and neurons of the same layers" if any(site.kind == "mlp_act" for site in best) else "heads and MLPs"
+
+
 def _name(site: Site) -> str:
     match site.kind:
+        case "mlp_act":
+            return f"neuron {site.layer}.{site.unit}"
         case "z":
             return f"head {site.layer}.{site.head}"
         case "mlp_contrib":
@@ -386,4 +391,4 @@ def _name(site: Site) -> str:
 
 
 def _no_check(check: Check | None) -> tuple[str, ...]:
-    return () if check else ("No head or MLP adds to the answer, so nothing was taken out.",)
+    return () if check else ("No head, MLP or neuron adds to the answer, so nothing was taken out.",)

@@ -7,14 +7,15 @@ KL(final || lens). The lens of the last layer is the model itself.
 
 A layer x position x vocabulary table is never held: rows go through the unembedding in pieces, and what is kept of
 each is a few numbers. The check moves the stream at the last token, from the layer on at which the lens no longer
-changes its mind, into the same words in a random order: if the prediction was decided there, it goes along.
+changes its mind, into the same words in a random order: if the prediction was decided there, it goes along. Where that
+is the last layer, an earlier one is tested, in the middle of the rise of the answer (see `lens_check.py`).
 Limits: early layers of some families do not speak the language of the unembedding, and what the lens cannot read
 may still be there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -22,11 +23,10 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from cutaway.core import view as views
-from cutaway.core.edit import replace
 from cutaway.core.errors import MethodError, SiteError
 from cutaway.core.method import method
 from cutaway.core.progress import track
@@ -34,8 +34,9 @@ from cutaway.core.result import Check, Result
 from cutaway.core.run import token_positions
 from cutaway.core.site import KINDS, Site, Span, parse_sites
 from cutaway.core.task import EncodedTask, Task
-from cutaway.methods.control import compared, interval
-from cutaway.methods.labels import token_table
+from cutaway.methods.control import enough, interval, unchecked
+from cutaway.methods.labels import described, token_table
+from cutaway.methods.observe.lens_check import Moved, can_be_moved, carried, past_the_middle
 from cutaway.models.model import Model
 
 TOKENS_AT_ONCE = 4096  # of a batch of prompts whose streams are held
@@ -45,7 +46,13 @@ NOTHING_CLAIMED = (
     "Nothing is claimed about where the prediction is decided: that takes the last token, read up to the last layer, "
     "of a prompt whose words can be put in another order."
 )
-PER_CELL = ("answer_log_probability", "answer_rank", "entropy", "kl_from_final")
+CALLED: Mapping[str, tuple[str, str]] = {
+    "answer_log_probability": ("log-probability", "nats"),
+    "answer_rank": ("rank", ""),
+    "entropy": ("entropy", "nats"),
+    "kl_from_final": ("divergence", "nats"),
+}
+PER_CELL = tuple(CALLED)
 
 
 @method(
@@ -62,7 +69,11 @@ def logit_lens(
         Field(description="one kind of stream value, such as resid_post[*], resid_mid[*] or resid_post[*]@-1"),
     ] = "resid_post[*]",
     top: Annotated[int, Field(ge=1, le=100, description="likeliest tokens that are kept at each place")] = 5,
-    controls: Annotated[int, Field(ge=5, description="random word orders that the check compares with")] = 20,
+    controls: Annotated[
+        int,
+        Field(ge=0, description="random word orders that the check compares with, 5 or more; 0: no check"),
+        AfterValidator(enough),
+    ] = 20,
     tested: Annotated[int, Field(ge=1, description="prompts that the check uses at most")] = 4,
     seed: Annotated[int, Field(ge=0, description="draws the random word orders")] = 0,
 ) -> Result:
@@ -73,8 +84,10 @@ def logit_lens(
     _refuse_other_ends(model, encoded)
     lens = _lens(model, encoded, streams, where, min(top, model.anatomy.vocab_size))
     data = _dataset(model, encoded, streams, where, lens)
-    decided = data["decision_layer"].values
-    checks, said = _checks(model, encoded, streams, where, lens, decided, controls, tested, seed)
+    checks: tuple[Check, ...] = ()
+    said: tuple[str, ...] = unchecked(controls)
+    if controls:
+        checks, said = _checks(model, encoded, streams, where, lens, data, controls, tested, seed)
     return Result(
         data=data,
         metrics=_metrics(data),
@@ -226,6 +239,7 @@ def _dataset(
     data["top_id"] = ((*cell, "top"), lens.ids)
     data["top_probability"] = ((*cell, "top"), lens.probability)
     data["decision_layer"] = ("prompt", _decided(lens, where, streams))
+    data["rise_layer"] = ("prompt", _risen(lens, where, streams))
     same = len({tuple(places) for places in where}) == 1
     numbers = where[0] if same else range(lens.final.shape[1])
     data = data.assign_coords(
@@ -259,6 +273,19 @@ def _decided(lens: _Lens, where: list[list[int]], streams: list[Site]) -> NDArra
     return found
 
 
+def _risen(lens: _Lens, where: list[list[int]], streams: list[Site]) -> NDArray[np.int64]:
+    """For each prompt the layer from which on the answer is past the middle of its rise at the last of its positions.
+
+    -1 where its log-probability does not rise.
+    """
+    found = np.full(len(where), -1, dtype=np.int64)
+    for prompt, places in enumerate(where):
+        first = past_the_middle(lens.cells["answer_log_probability"][prompt, :, len(places) - 1])
+        layer = streams[first].layer
+        found[prompt] = layer if first >= 0 and isinstance(layer, int) else -1
+    return found
+
+
 def _with_curves(data: xr.Dataset, where: list[list[int]]) -> xr.Dataset:
     """Figures at the last position of each prompt, in the middle of the prompts and for 95 % of them, by layer."""
     last = xr.DataArray([len(places) - 1 for places in where], dims="prompt")
@@ -268,7 +295,13 @@ def _with_curves(data: xr.Dataset, where: list[list[int]]) -> xr.Dataset:
         table = np.array([interval(column) for column in values.transpose("layer", "prompt").values])
         for part, column in zip(("low", "", "high"), table.T, strict=True):
             data[f"last_{name}{'_' if part else ''}{part}"] = ("layer", column.astype(np.float32))
-    return data
+    return described(
+        data,
+        top="rank",
+        top_probability="probability",
+        last_top_probability="probability of the likeliest token",
+        **{f"last_{name}": said for name, said in CALLED.items()},
+    )
 
 
 def _metrics(data: xr.Dataset) -> dict[str, float]:
@@ -301,10 +334,10 @@ def _views(data: xr.Dataset, where: list[list[int]]) -> tuple[views.View, ...]:
             title="Likeliest next token if the model stopped here",
             scale="sequential",
         ),
-        curve("answer_log_probability", "Log-probability of the answer at the last token (nats) by layer"),
+        curve("answer_log_probability", "Log-probability of the answer at the last token by layer"),
         curve("answer_rank", "Rank of the answer at the last token (0: the prediction) by layer"),
-        curve("kl_from_final", "Divergence of the final prediction from the lens (nats) by layer"),
-        curve("entropy", "Entropy of the lens at the last token (nats) by layer"),
+        curve("kl_from_final", "Divergence of the final prediction from the lens by layer"),
+        curve("entropy", "Entropy of the lens at the last token by layer"),
     )
 
 
@@ -323,62 +356,41 @@ def _checks(
     streams: list[Site],
     where: list[list[int]],
     lens: _Lens,
-    decided: NDArray[np.int64],
+    data: xr.Dataset,
     controls: int,
     tested: int,
     seed: int,
 ) -> tuple[tuple[Check, ...], tuple[str, ...]]:
-    """Does the stream at the last token carry the prediction from the deciding layer on?"""
-    able = [
-        prompt
-        for prompt, ids in enumerate(encoded.ids)
-        if decided[prompt] >= 0 and where[prompt][-1:] == [len(ids) - 1] and len(set(ids[1:-1])) > 1
-    ]
-    if not able:
-        return (), (NOTHING_CLAIMED,)
-    chosen = [able[i] for i in np.unique(np.linspace(0, len(able) - 1, tested).round().astype(int))]
-    generator = torch.Generator().manual_seed(seed)
-    moved, other = [], []
-    for prompt in track(chosen, "moving the stream into other texts"):
-        site = Site(streams[0].kind, int(decided[prompt]), position=-1)
-        token = int(lens.final[prompt, len(where[prompt]) - 1])
-        with_own, with_other = _carried(model, encoded.ids[prompt], site, token, controls, generator)
-        moved.append(with_own)
-        other.append(with_other)
-    layers = sorted({int(decided[prompt]) for prompt in chosen})
-    span = str(layers[0]) if len(layers) == 1 else f"{layers[0]} to {layers[-1]}"
-    check = compared(
-        float(np.mean(moved)),
-        np.mean(other, axis=0).tolist(),
-        claim=f"From layer {span} on, the stream at the last token holds the prediction.",
-        how="Put it into texts of the same words in random orders and read how likely the "
-        "prediction becomes; the control puts in the stream of another such text.",
-        unit="probability of the prediction",
+    """Does the stream at the last token carry the prediction from the layer on that the lens names?"""
+    by_construction = model.anatomy.n_layers - 1 if streams[0].kind == "resid_post" else -1
+    what = "the answer" if any(encoded.answer_ids) else "the prediction"
+    decided, rising, early = [], [], []
+    for prompt, ids in enumerate(encoded.ids):
+        layer, middle = (int(data[name].values[prompt]) for name in ("decision_layer", "rise_layer"))
+        if layer < 0 or where[prompt][-1:] != [len(ids) - 1] or not can_be_moved(ids):
+            continue
+        own = (int(lens.final[prompt, len(where[prompt]) - 1]),)
+        if layer != by_construction:
+            decided.append(Moved(ids, Site(streams[0].kind, layer, position=-1), own))
+            continue
+        tokens = encoded.answer_ids[prompt] if any(encoded.answer_ids) else own
+        if 0 <= middle < layer:
+            rising.append(Moved(ids, Site("resid_post", middle, position=-1), tokens))
+        elif layer > 0:
+            early.append(Moved(ids, Site("resid_post", layer - 1, position=-1), tokens))
+    claims = (
+        (decided, "From layer {layers} on, the stream at the last token holds the prediction.", "the prediction"),
+        (
+            rising,
+            f"From layer {{layers}} on, where the lens is past the middle of its rise to {what}, the stream at the last "
+            f"token holds {what}.",
+            what,
+        ),
+        (early, f"After layer {{layers}}, one before the last, the stream at the last token holds {what}.", what),
     )
-    return (check,), ()
-
-
-def _carried(
-    model: Model, ids: Sequence[int], site: Site, token: int, controls: int, generator: torch.Generator
-) -> tuple[list[float], list[float]]:
-    """The probability of a token in shuffled texts that got the stream of the prompt, or that of each other."""
-    texts = [_shuffled(ids, generator) for _ in range(controls)]
-    own = model.run([list(ids)], read=(site,), logits="none")[site]
-    others = model.run(texts, read=(site,), logits="none")[site]
-
-    def probability(values: Tensor) -> list[float]:
-        logits = model.run(texts, edit=replace(site, values), logits="last").last_logits
-        return [float(p) for p in logits.float().softmax(dim=-1)[:, token]]
-
-    return probability(own), probability(others.roll(1, dims=0))
-
-
-def _shuffled(ids: Sequence[int], generator: torch.Generator) -> list[int]:
-    """The same tokens with all but the first and the last in another order, where there is one."""
-    inner = list(ids[1:-1])
-    mixed = inner
-    for _ in range(20 if len(set(inner)) > 1 else 0):
-        mixed = [inner[i] for i in torch.randperm(len(inner), generator=generator).tolist()]
-        if mixed != inner:
-            break
-    return [ids[0], *mixed, ids[-1]]
+    checks = tuple(
+        carried(model, cases, tested=tested, controls=controls, seed=seed, claim=claim, what=of)
+        for cases, claim, of in claims
+        if cases
+    )
+    return checks, () if checks else (NOTHING_CLAIMED,)

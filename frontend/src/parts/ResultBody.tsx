@@ -1,0 +1,97 @@
+import { useState } from "react";
+import { useNavigate } from "react-router";
+
+import type { Json, ResultRecord } from "../api/types";
+import { number, readable } from "../views/words";
+import { CheckCard } from "./CheckCard";
+import { Picture, useSource, type Hover } from "./Pictures";
+import { partChosen, pathOf } from "./sites";
+
+interface Props {
+  record: ResultRecord;
+  /** Show one view only. */
+  view?: number | null | undefined;
+  at?: Readonly<Record<string, number>> | undefined;
+  onAt?: ((dim: string, index: number) => void) | undefined;
+  hover?: Hover | undefined;
+  onHover?: ((hover: Hover) => void) | undefined;
+  /** What stands beside a view's title. */
+  tools?: ((index: number) => React.ReactNode) | undefined;
+}
+
+/** The pictures of a result with its metrics, checks and notes. */
+export function ResultBody({ record, view, at, onAt, hover, onHover, tools }: Props) {
+  const source = useSource(record);
+  const navigate = useNavigate();
+  const [ownHover, setOwnHover] = useState<Hover>(null);
+  const [ownAt, setOwnAt] = useState<Record<string, number>>({});
+  if (!source) return null;
+  const shown = record.views
+    .map((each, index) => ({ each, index }))
+    .filter(({ index }) => view == null || index === view);
+  const open = async (chosen: Readonly<Record<string, number>>) => {
+    const part = await partChosen(source, chosen);
+    if (part) navigate(pathOf(part, { model: modelOf(record), text: "" }));
+  };
+  return (
+    <div className="result-body">
+      <Metrics metrics={record.metrics} />
+      <div className={record.checks.length ? "claims" : ""}>
+        <div>
+          {shown.map(({ each, index }) => (
+            <div key={index} id={`view-${index}`}>
+              <Picture
+                source={source}
+                view={each}
+                at={at ?? ownAt}
+                onAt={onAt ?? ((dim, place) => setOwnAt((old) => ({ ...old, [dim]: place })))}
+                hover={hover === undefined ? ownHover : hover}
+                onHover={onHover ?? setOwnHover}
+                onSelect={(chosen) => void open(chosen)}
+                height={view == null ? 440 : 680}
+              >
+                {tools?.(index)}
+              </Picture>
+            </div>
+          ))}
+          {!record.views.length && <p className="muted">This result has no pictures.</p>}
+        </div>
+        {record.checks.length > 0 && (
+          <div className="stack" id="checks">
+            {record.checks.map((check) => (
+              <CheckCard key={check.claim} check={check} />
+            ))}
+          </div>
+        )}
+      </div>
+      {record.notes.map((note) => (
+        <p key={note} className="muted small">
+          Note: {readable(note)}
+        </p>
+      ))}
+    </div>
+  );
+}
+
+export function Metrics({ metrics }: { metrics: Readonly<Record<string, number | string | null>> }) {
+  const entries = Object.entries(metrics);
+  if (!entries.length) return null;
+  return (
+    <dl className="metrics">
+      {entries.map(([name, value]) => (
+        <div key={name}>
+          <dt>{name.replaceAll("_", " ")}</dt>
+          <dd className="number">{typeof value === "string" ? readable(value) : number(value ?? NaN)}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+/** The model as it was opened. */
+export function modelOf(record: Pick<ResultRecord, "model" | "provenance">): string {
+  const model: Json | undefined = record.provenance["model"];
+  if (model && typeof model === "object" && !Array.isArray(model) && typeof model["name"] === "string")
+    return model["name"];
+  return record.model;
+}

@@ -1,0 +1,282 @@
+/** Nodes in columns and arrows between them: thick is strong, dashed is negative. */
+
+import { useMemo, useRef, useState, type KeyboardEvent } from "react";
+import type { Network } from "./framing";
+import { graphLayout, type GraphEdge, type GraphLayout, type GraphStop } from "./graphLayout";
+import { Empty, Hint, Spoken, type Pointed } from "./Hint";
+import { colour, css } from "./palette";
+import { cut, roomFor, useWidth } from "./surroundings";
+import type { Drawn } from "./types";
+import { anyNegative, figure, whole } from "./words";
+
+const HIGH = 22;
+const SIGNS = { name: "diverging", low: -1, high: 1 } as const;
+const FIRST_ARROWS = 120;
+
+export function Graph({ panel, title, theme, height = 620, hover, onHover, onSelect }: Drawn<Network>) {
+  const box = useRef<HTMLDivElement>(null);
+  const width = useWidth(box);
+  const count = panel.sources.length;
+  const [most, setMost] = useState(Math.min(count, FIRST_ARROWS));
+  const [folded, setFolded] = useState<ReadonlySet<string>>(new Set());
+  const [at, setAt] = useState<number | null>(null);
+  const [pointed, setPointed] = useState<Pointed | null>(null);
+  const [spoken, setSpoken] = useState("");
+  const layout = useMemo(() => graphLayout(panel, most, folded), [panel, most, folded]);
+  const signs = useMemo(() => anyNegative(panel.weights), [panel]);
+  const places = useMemo(() => placesOf(layout, width), [layout, width]);
+  if (!panel.nodes.length) return <Empty>There are no nodes to show.</Empty>;
+
+  const linked = panel.nodeDim === undefined ? undefined : hover?.[panel.nodeDim];
+  const strongest = Math.max(...layout.edges.map(({ weight }) => Math.abs(weight) || 0), 0) || 1;
+  const nodeOf = (index: number) => layout.nodes[index];
+  const saidEdge = (edge: GraphEdge) => {
+    const ends = `${nodeOf(edge.source)?.label} → ${nodeOf(edge.target)?.label}`;
+    const many = edge.members.length > 1 ? `, sum of ${edge.members.length} arrows` : "";
+    return panel.weightName ? `${ends}: ${panel.weightName} ${figure(edge.weight, signs)}${many}` : `${ends}${many}`;
+  };
+  const saidNode = (index: number): string[] => {
+    const edges = layout.edges.filter((edge) => edge.source === index || edge.target === index);
+    const strong = edges.sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight)).slice(0, 6);
+    const node = nodeOf(index);
+    const members = node && node.members.length > 1 ? node.members.map((i) => panel.nodes[i]).slice(0, 8) : [];
+    return [
+      node?.label ?? "",
+      ...(members.length ? [`${members.join(", ")}${node && node.members.length > 8 ? ", …" : ""}`] : []),
+      ...strong.map(saidEdge),
+      ...(edges.length > strong.length ? [`and ${edges.length - strong.length} more arrows`] : []),
+    ];
+  };
+  const move = (index: number | null, speak = false) => {
+    setAt(index);
+    const place = index === null ? undefined : places.nodes[index];
+    if (index === null || !place) {
+      setPointed(null);
+      return onHover?.(null);
+    }
+    const lines = saidNode(index);
+    setPointed({ x: place.x + places.wide / 2, y: place.y + 40, lines });
+    if (panel.nodeDim !== undefined) onHover?.({ [panel.nodeDim]: nodeOf(index)?.members[0] as number });
+    if (speak) setSpoken(lines.join("; "));
+  };
+  const onKeyDown = (event: KeyboardEvent) => {
+    const here = at === null ? undefined : nodeOf(at);
+    const inColumn = (column: number, row: number) => {
+      const column_ = layout.nodes.map((node, index) => ({ node, index })).filter(({ node }) => node.column === column);
+      return column_.sort((a, b) => Math.abs(a.node.row - row) - Math.abs(b.node.row - row))[0]?.index;
+    };
+    const steps: Record<string, () => number | undefined> = {
+      ArrowRight: () => here && inColumn(here.column + 1, here.row),
+      ArrowLeft: () => here && inColumn(here.column - 1, here.row),
+      ArrowDown: () => here && inColumn(here.column, here.row + 1),
+      ArrowUp: () => here && inColumn(here.column, here.row - 1),
+    };
+    if (event.key === "Enter" && here) onSelect?.({ node: here.members[0] as number });
+    if (event.key === "Escape") move(null);
+    const step = steps[event.key];
+    if (!step) return;
+    event.preventDefault();
+    move(here ? (step() ?? at) : (inColumn(0, 0) ?? 0), true);
+  };
+  const fold = (column: string) =>
+    setFolded((old) => {
+      const next = new Set(old);
+      if (!next.delete(column)) next.add(column);
+      return next;
+    });
+  const touches = (edge: GraphEdge) => at === null || edge.source === at || edge.target === at;
+  const weakest = layout.edges.length ? Math.min(...layout.edges.map(({ weight }) => Math.abs(weight) || 0)) : 0;
+  const order = [...layout.edges].sort((a, b) => Math.abs(a.weight) - Math.abs(b.weight));
+  return (
+    <div ref={box} className="cv-box cv-picture">
+      <div className="cv-controls">
+        {count > 1 && (
+          <label>
+            Strongest arrows
+            <input type="range" min={1} max={count} value={most} onChange={(event) => setMost(Number(event.target.value))} />
+            <span className="cv-output">
+              {whole(layout.kept)} of {whole(count)}
+            </span>
+          </label>
+        )}
+        {layout.bySite && (
+          <button
+            type="button"
+            aria-pressed={folded.size > 0}
+            onClick={() => setFolded(new Set(folded.size ? [] : layout.columns))}
+          >
+            {folded.size ? "Unfold all layers" : "Fold by layer"}
+          </button>
+        )}
+      </div>
+      <div className="cv-scroll" style={{ maxHeight: height }}>
+        <svg
+          width={places.width}
+          height={places.height}
+          role="application"
+          aria-roledescription="graph"
+          aria-label={`${title}: ${layout.nodes.length} nodes and ${layout.edges.length} arrows. Arrow keys move from node to node.`}
+          tabIndex={0}
+          onKeyDown={onKeyDown}
+          onBlur={() => move(null)}
+          style={{ display: "block" }}
+        >
+          {layout.columns.map((layer, i) => {
+            if (layer === layout.columns[i - 1]) return null;
+            const end = layout.columns.lastIndexOf(layer);
+            const [left, right] = [places.columns[i] ?? 0, (places.columns[end] ?? 0) + places.wide];
+            return (
+              <g
+                key={layer}
+                role="button"
+                tabIndex={0}
+                aria-pressed={folded.has(layer)}
+                aria-label={`Fold ${layer}`}
+                onClick={() => fold(layer)}
+                onKeyDown={(event) => {
+                  if (event.key !== "Enter" && event.key !== " ") return;
+                  event.preventDefault();
+                  event.stopPropagation();
+                  fold(layer);
+                }}
+                style={{ cursor: "pointer" }}
+              >
+                <rect x={left} y="0" width={right - left} height="18" rx="4" fill="var(--card)" />
+                <text className="cv-muted" x={(left + right) / 2} y="13" textAnchor="middle">
+                  {folded.has(layer) ? "▸ " : ""}
+                  {layer}
+                </text>
+              </g>
+            );
+          })}
+          {order.map((edge) => {
+            const known = Number.isNaN(edge.weight) ? 0 : edge.weight;
+            const thick = 0.8 + 4.2 * Math.min(1, Math.abs(known) / strongest);
+            const stroke = css(colour(SIGNS, known >= 0 ? 0.65 : -0.65, theme));
+            const way = wayOf(edge, places);
+            return (
+              <g key={`${edge.source} ${edge.target}`} opacity={touches(edge) ? 1 : 0.12}>
+                <path
+                  d={way.path}
+                  fill="none"
+                  stroke={stroke}
+                  strokeWidth={thick}
+                  strokeOpacity="0.75"
+                  strokeDasharray={known < 0 ? "6 4" : undefined}
+                >
+                  <title>{saidEdge(edge)}</title>
+                </path>
+                <polygon points={headOf(way.tip, thick)} fill={stroke} />
+              </g>
+            );
+          })}
+          {layout.nodes.map((node, index) => {
+            const place = places.nodes[index];
+            if (!place) return null;
+            const own = index === at || (at === null && linked !== undefined && node.members.includes(linked));
+            return (
+              <g
+                key={node.members[0]}
+                onPointerEnter={() => move(index)}
+                onPointerLeave={() => move(null)}
+                onClick={() => onSelect?.({ node: node.members[0] as number })}
+              >
+                <rect
+                  x={place.x}
+                  y={place.y - HIGH / 2}
+                  width={places.wide}
+                  height={HIGH}
+                  rx="5"
+                  fill={own ? "var(--accent-soft)" : node.members.length > 1 ? "var(--card)" : "var(--paper)"}
+                  stroke={own ? "var(--focus)" : "var(--muted)"}
+                  strokeWidth={own ? 2 : 1}
+                />
+                <text className="cv-mono" x={place.x + places.wide / 2} y={place.y + 4} textAnchor="middle">
+                  {cut(node.label, 11, places.wide - 8, true)}
+                </text>
+              </g>
+            );
+          })}
+        </svg>
+      </div>
+      <Hint pointed={pointed} />
+      <Spoken text={spoken} />
+      <p className="cv-note">
+        {panel.weightName && `Thickness shows ${panel.weightName}${signs ? "; dashed is negative" : ""}. `}
+        {layout.kept < count &&
+          `${whole(layout.kept)} of ${whole(count)} arrows are drawn: the strongest${folded.size ? "" : `, from ${figure(weakest, false)} up`}. `}
+        {folded.size > 0 && "A folded layer is one node; its arrows are sums, and those within it are not drawn."}
+      </p>
+    </div>
+  );
+}
+
+interface Point {
+  x: number;
+  y: number;
+}
+
+interface Places {
+  nodes: Point[];
+  stops: ReadonlyMap<GraphStop, Point>;
+  columns: number[];
+  wide: number;
+  width: number;
+  height: number;
+}
+
+const ROOM_OF_NODE = 34;
+const ROOM_OF_STOP = 14;
+
+function placesOf(layout: GraphLayout, room: number): Places {
+  const wide = Math.min(170, Math.max(60, ...layout.nodes.map((node) => roomFor(node.label, 11, true) + 16)));
+  const count = Math.max(1, layout.order.length);
+  const gap = Math.max(46, Math.min(120, (room - wide * count - 16) / Math.max(1, count - 1)));
+  const head = layout.columns.length ? 26 : 6;
+  const roomOf = (place: object) => ("members" in place ? ROOM_OF_NODE : ROOM_OF_STOP);
+  const needed = layout.order.map((column) => column.reduce((sum, place) => sum + roomOf(place), 0));
+  const height = Math.max(...needed, ROOM_OF_NODE) + 8;
+  const columns = layout.order.map((_, column) => 2 + column * (wide + gap));
+  const found = new Map<object, Point>();
+  layout.order.forEach((column, i) => {
+    const spare = (height - (needed[i] as number)) / column.length;
+    let y = head;
+    for (const place of column) {
+      const own = roomOf(place) + spare;
+      found.set(place, { x: columns[i] as number, y: y + own / 2 });
+      y += own;
+    }
+  });
+  return {
+    nodes: layout.nodes.map((node) => found.get(node) as Point),
+    stops: found as Map<GraphStop, Point>,
+    columns,
+    wide,
+    width: count * (wide + gap) - gap + 4,
+    height: head + height + 6,
+  };
+}
+
+/** Out of its source, past the columns between, into its target; one that points back arrives in a loop. */
+function wayOf(edge: GraphEdge, places: Places): { path: string; tip: Point } {
+  const [from, to] = [places.nodes[edge.source], places.nodes[edge.target]] as [Point, Point];
+  const past = edge.stops.flatMap((stop) => {
+    const { x, y } = places.stops.get(stop) as Point;
+    return [{ x, y }, { x: x + places.wide, y }];
+  });
+  const points = [{ x: from.x + places.wide, y: from.y }, ...past, { x: to.x - 6, y: to.y }];
+  let path = `M${points[0]?.x} ${points[0]?.y}`;
+  for (let i = 1; i < points.length; i++) {
+    const [a, b] = [points[i - 1], points[i]] as [Point, Point];
+    const forward = b.x > a.x;
+    const [bend, drop] = forward ? [(b.x - a.x) / 2, 0] : [60, 34];
+    path += `C${a.x + bend} ${a.y + drop} ${b.x - bend} ${b.y + drop} ${b.x} ${b.y}`;
+  }
+  return { path, tip: to };
+}
+
+function headOf(tip: Point, thick: number): string {
+  const half = 3 + thick * 0.7;
+  const back = tip.x - 6 - thick * 0.6;
+  return `${tip.x} ${tip.y} ${back} ${tip.y - half} ${back} ${tip.y + half}`;
+}

@@ -62,5 +62,5 @@ export async function readArray(name: string, response: Response): Promise<NdArr
 }
 
 function list(header: string | null): string[] {
-  return header ? header.split(",").map((part) => part.trim()) : [];
+  return header ? header.split(",").map((part) => decodeURIComponent(part.trim())) : [];
 }

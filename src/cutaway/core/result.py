@@ -204,9 +204,13 @@ class Result:
         result: Result = load(source)
         return result
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        bundle: dict[str, str] = registry.get("renderer", "notebook")(self)
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        bundle: dict[str, Any] = registry.get("renderer", "notebook")(self)
         return bundle
+
+    def _display_(self) -> Any:
+        """What marimo shows at the end of a cell."""
+        return registry.get("renderer", "marimo")(self)
 
 
 def said_in(result: Result) -> dict[str, Any]:

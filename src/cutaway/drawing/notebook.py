@@ -8,6 +8,7 @@ Limits: scripts do not run in a notebook that is not trusted; then the browser's
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -16,7 +17,7 @@ from cutaway.core.method import renderer
 from cutaway.core.result import Result
 from cutaway.drawing.html import checks, ended, figures, fragment, notes, style
 from cutaway.drawing.terminal import whole
-from cutaway.drawing.widget import interactive
+from cutaway.drawing.widget import interactive, wanted, widget
 
 
 @renderer("notebook", asks="What does the result look like in a notebook?")
@@ -36,6 +37,27 @@ def notebook(result: Result, view: int | None = None) -> dict[str, Any]:
         "text/plain": plain(result, view),
         **interactive(result, view),
     }
+
+
+@dataclass(frozen=True)
+class Html:
+    """A piece of HTML that a notebook shows."""
+
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.text
+
+
+@renderer("marimo", asks="What does the result look like in a marimo notebook?")
+def marimo(result: Result, view: int | None = None) -> Any:
+    """What marimo shows, which takes an object: the widget where there can be one, and HTML otherwise.
+
+    Args:
+        result: what to show.
+        view: index of the one view to show; all when None.
+    """
+    return widget(result, view) if wanted() else Html(str(notebook(result, view)["text/html"]))
 
 
 def plain(result: Result, view: int | None = None, *, width: int = 100) -> str:

@@ -55,6 +55,7 @@ def number(value: Any, digits: int = 3) -> str:
         return "missing"
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
+    value = value or 0.0  # no minus before nothing
     size = abs(value)
     if size != 0 and (size < 1e-4 or size >= 1e7):
         return f"{value:.{digits - 1}e}"

@@ -11,7 +11,7 @@ import { useUrl } from "../../parts/url";
 import type { Anatomy } from "../model/anatomy";
 import "./attention.css";
 import { headColour } from "./colours";
-import { FILTERS, filterOf, HABITS, listOf, listText, rangesOf } from "./data";
+import { FILTERS, filterOf, HABITS, listOf, listText, rangesOf, type Filter } from "./data";
 import { HeadCheck } from "./HeadCheck";
 import { HeadView, Looks } from "./HeadView";
 import { ModelView, PatternLegend, Scores } from "./ModelView";
@@ -138,11 +138,14 @@ function Views({ anatomy, texts }: { anatomy: Anatomy; texts: Texts }) {
   const layerIndex = params.get("layers") ? (layers[0] ?? 0) : 0;
   const layer = anatomy.layers[layerIndex]!;
   const count = layer.attention?.n_heads ?? anatomy.n_heads;
-  const words = texts.text.length + texts.textB.length;
-  const chosen = params.get("heads") ? listOf(params.get("heads"), count) : words / 4 > LONG ? [0] : listOf(null, count);
+  const long = (texts.text.length + texts.textB.length) / 4 > LONG; // about four characters a token
+  const chosen = params.get("heads") ? listOf(params.get("heads"), count) : long ? [0] : listOf(null, count);
   const served = layer.sites.includes("pattern");
   const found = usePatterns(texts, layerIndex, chosen, mode === "heads" && served);
-  const record = useHeads(texts, mode === "model" || (!found.pending && found.patterns.length > 0) || mode === "qk");
+  const [measured, setMeasured] = useState(""); // the text whose heads shall all be measured, however long it is
+  const wants = measured === `${texts.model} ${texts.text} ${texts.textB}`;
+  const ready = mode === "qk" || (!found.pending && found.patterns.length > 0);
+  const record = useHeads(texts, mode === "model" || (ready && (!long || wants)));
   const tokens = found.tokens.length ? found.tokens : (record.data?.tokens ?? []);
   const second = record.data?.token_b_start ?? found.second;
   const filter = filterOf(params.get("filter"));
@@ -212,6 +215,8 @@ function Views({ anatomy, texts }: { anatomy: Anatomy; texts: Texts }) {
           {...{ anatomy, texts, mode, theme, layerIndex, count, chosen, setHeads, tokens, second, ranges, served }}
           patterns={found.patterns}
           record={record.data}
+          filter={filter}
+          onMeasure={long && !wants && !record.data ? () => setMeasured(`${texts.model} ${texts.text} ${texts.textB}`) : null}
         />
       )}
     </>
@@ -314,10 +319,13 @@ interface LayerProps {
   served: boolean;
   patterns: ReturnType<typeof usePatterns>["patterns"];
   record: ReturnType<typeof useHeads>["data"];
+  filter: Filter;
+  /** Set where the scores of a long text wait to be asked for: they take a run of all layers. */
+  onMeasure: (() => void) | null;
 }
 
 function OneLayer(props: LayerProps) {
-  const { anatomy, texts, mode, theme, layerIndex, count, chosen, setHeads, tokens, second, ranges, served, patterns, record } = props;
+  const { anatomy, texts, mode, theme, layerIndex, count, chosen, setHeads, tokens, second, ranges, served, patterns, record, filter, onMeasure } = props;
   const { params, set } = useUrl();
   const kept = placeOf(params.get("at"), tokens.length);
   const [hovered, setHovered] = useState<ReturnType<typeof placeOf>>(null);
@@ -347,9 +355,9 @@ function OneLayer(props: LayerProps) {
           )}
           {mode === "qk" && (
             <QueryKeyView
-              {...{ texts, layer, ranges, theme }}
+              {...{ texts, layer, filter, theme }}
               head={one}
-              query={kept?.token ?? Math.max(0, tokens.length - 1)}
+              query={kept?.token ?? null}
               onQuery={(token) => set({ at: token })}
               keyAt={keyHovered ?? (key !== null && /^\d+$/.test(key) ? Number(key) : null)}
               onKey={setKey}
@@ -374,6 +382,11 @@ function OneLayer(props: LayerProps) {
                   </li>
                 ))}
               </ul>
+            )}
+            {onMeasure && (
+              <p>
+                <button onClick={onMeasure}>Measure entropy and scores</button>
+              </p>
             )}
             <p className="small">
               <Link to={`/model?${where}`}>The tensors of layer {layerIndex} in 3-D</Link>

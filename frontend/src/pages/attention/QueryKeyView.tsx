@@ -8,15 +8,16 @@ import { number, visible } from "../../views/words";
 import type { Layer } from "../model/anatomy";
 import { keyHead } from "../model/anatomy";
 import { fitted, inks, useScrolledCanvas, type Seen } from "./canvas";
-import { products, type Ranges } from "./data";
+import { products, rangesOf, type Filter } from "./data";
 import { useSites, type Texts } from "./use";
 
 interface Props {
   texts: Texts;
   layer: Layer;
   head: number;
-  query: number;
-  ranges: Ranges;
+  /** Which token looks; null for the last one. */
+  query: number | null;
+  filter: Filter;
   theme: Theme;
   onQuery: (query: number) => void;
   keyAt: number | null;
@@ -27,7 +28,7 @@ const ROW = 18;
 const WORD = 120;
 
 /** One query against every key: the vectors, their products element by element, the score and the softmax. */
-export function QueryKeyView({ texts, layer, head, query: wanted, ranges, theme, onQuery, keyAt, onKey }: Props) {
+export function QueryKeyView({ texts, layer, head, query: wanted, filter, theme, onQuery, keyAt, onKey }: Props) {
   const attention = layer.attention!;
   const shared = keyHead(attention, head);
   const index = layer.index;
@@ -35,7 +36,13 @@ export function QueryKeyView({ texts, layer, head, query: wanted, ranges, theme,
   const sites = [`q[${index}].head[${head}]`, `k[${index}].head[${shared}]`, `scores[${index}].head[${head}]`, `pattern[${index}].head[${head}]`];
   const read = useSites(texts, sites, served);
   const tokens = read.data?.tokens ?? [];
-  const query = Math.min(wanted, Math.max(0, tokens.length - 1));
+  const last = Math.max(0, tokens.length - 1);
+  const query = Math.min(wanted ?? last, last);
+  const facts = read.data?.facts["second"];
+  const ranges = useMemo(
+    () => rangesOf(filter, tokens.length, typeof facts === "number" ? facts : null),
+    [filter, tokens.length, facts],
+  );
   const [q, k, scores, pattern] = (read.data?.arrays ?? []).map((array) => array.data as NumberData);
   const width = attention.d_head;
   const scale = attention.scaling ?? width ** -0.5;
@@ -107,6 +114,7 @@ export function QueryKeyView({ texts, layer, head, query: wanted, ranges, theme,
         )}
       </div>
       <Problem error={read.error} />
+      {read.isPending && !read.error && <p className="muted small">The model is being run…</p>}
       <div
         ref={frame}
         className="attention-frame query-key"

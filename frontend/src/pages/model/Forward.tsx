@@ -283,7 +283,7 @@ export default function Forward({ anatomy, layer: index, prompt, cell: pinned, o
           pending={traced.isFetching}
           error={traced.error}
           token={active ? tokens[active.row] : undefined}
-          pinned={pinned !== null && pinned === site}
+          pinned={pinned !== null && (pinned === site || (kept !== null && active === kept))}
           onPin={pin}
         />
         <Steps anatomy={anatomy} prompt={prompt} tokenized={tokenized.data} onPrompt={onPrompt} marked={active?.row ?? null} />

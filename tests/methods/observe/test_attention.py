@@ -51,7 +51,7 @@ def slow_scores(pattern: np.ndarray, ids: list[int]) -> dict[str, float]:
 def test_scores_are_their_definitions(ids: list[int], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     pattern = torch.rand(2, len(ids), len(ids), generator=generator).tril()
-    found = module._scores(pattern, module._masks(ids)).numpy()
+    found = module.habit_scores(pattern, module.habit_masks(ids)).numpy()
     for head in range(2):
         slow = slow_scores(pattern[head].numpy(), ids)
         np.testing.assert_allclose(found[:, head], [slow[habit] for habit in HABITS], rtol=1e-5)
@@ -70,7 +70,7 @@ def test_a_head_that_does_nothing_else_scores_one(habit: str) -> None:
     pattern = torch.zeros(1, len(ids), len(ids))
     for query in range(len(ids)):
         pattern[0, query, key(query)] = 1.0
-    assert module._scores(pattern, module._masks(ids))[HABITS.index(habit), 0] == 1.0
+    assert module.habit_scores(pattern, module.habit_masks(ids))[HABITS.index(habit), 0] == 1.0
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

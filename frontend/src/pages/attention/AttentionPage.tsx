@@ -371,7 +371,7 @@ function OneLayer(props: LayerProps) {
             ) : (
               <p className="muted small">
                 Point at a token to see its attention alone; click to keep it. The line's strength is the attention, its colour
-                the head.
+                the head.{tokens.length > 80 && " Of a long text, the lines of the tokens in view are drawn."}
               </p>
             )}
             {record && chosen.length > 0 && (

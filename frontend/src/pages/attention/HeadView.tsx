@@ -107,7 +107,9 @@ function draw(context: CanvasRenderingContext2D, seen: Seen, drawing: Drawing): 
   context.textBaseline = "middle";
 
   // lines first, so that words stand above them
-  const queries = at?.side === "query" ? [at.token] : range(ranges.queries);
+  // of a long text the lines of the tokens in view: all at once would be a grey area, and slow
+  const some: readonly [number, number] = tokens.length > 80 ? [Math.max(ranges.queries[0], first), Math.min(ranges.queries[1], last)] : ranges.queries;
+  const queries = at?.side === "query" ? [at.token] : range(at ? ranges.queries : some);
   const crowd = patterns.length > 1 ? 0.8 : 1;
   context.lineCap = "round";
   patterns.forEach((pattern, place) => {
@@ -186,7 +188,7 @@ function swatches(context: CanvasRenderingContext2D, drawing: Drawing, token: nu
 }
 
 function range([from, to]: readonly [number, number]): number[] {
-  return Array.from({ length: to - from }, (_, index) => from + index);
+  return Array.from({ length: Math.max(0, to - from) }, (_, index) => from + index);
 }
 
 interface LooksProps {

@@ -47,7 +47,7 @@ describe("grouped keys", () => {
   });
 
   it("and other features are said in words", () => {
-    expect(features(layerOf(0))).toContain("4 heads share 2 keys and values");
+    expect(features(layerOf(0))).toContain("4 heads share 2 key/value heads");
     expect(features(layerOf(0, 4))).toContain("4 experts, 2 for each token");
   });
 });

@@ -207,7 +207,7 @@ export function features(layer: Layer): string[] {
   if (attention) {
     found.push(
       attention.n_kv_heads && attention.n_kv_heads !== attention.n_heads
-        ? `${attention.n_heads} heads share ${attention.n_kv_heads} keys and values`
+        ? `${attention.n_heads} heads share ${attention.n_kv_heads} key/value head${attention.n_kv_heads === 1 ? "" : "s"}`
         : `${attention.n_heads} heads`,
     );
     found.push(`${attention.d_head} wide`);

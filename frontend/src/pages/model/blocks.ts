@@ -161,7 +161,7 @@ function projections(anatomy: Anatomy, layer: Layer): Stand[] {
   const before = (kind: string) => (head: number) =>
     layer.sites.includes(`${kind}_pre_rope`) ? [`${kind}_pre_rope[${layer.index}].head[${head}]`] : input;
   const stand = (kind: string, title: string, from: Stand["from"], gap: number): Stand => ({
-    kind, title, columns: attention.d_head, width: attention.d_head * WIDER * unitWidth(anatomy.d_model), rowName: "position", columnName: "unit",
+    kind, title, columns: attention.d_head, width: headWidth(anatomy, attention.d_head), rowName: "position", columnName: "unit",
     depths: { name: "head", at: kind.startsWith("q") ? queryDepths(attention) : keyDepths(attention) }, from, gap,
   });
   return [
@@ -183,7 +183,7 @@ function looks(anatomy: Anatomy, layer: Layer, height: number): Stand[] {
   const key = (head: number) => keyHead(attention, head);
   return [
     {
-      kind: "z", title: "pattern · v", columns: attention.d_head, width: attention.d_head * WIDER * unitWidth(anatomy.d_model), rowName: "position", columnName: "unit", depths,
+      kind: "z", title: "pattern · v", columns: attention.d_head, width: headWidth(anatomy, attention.d_head), rowName: "position", columnName: "unit", depths,
       from: (head) => [`pattern[${L}].head[${head}]`, `v[${L}].head[${key(head)}]`], gap: BETWEEN,
     },
     { ...square, kind: "pattern", title: "softmax of the scores", from: (head) => [`scores[${L}].head[${head}]`] },
@@ -206,6 +206,11 @@ function streamWidth(columns: number, stream: number): number {
   const unit = unitWidth(stream);
   if (columns > stream) return unit * Math.min(columns, Math.max(stream * 1.5, columns / 4));
   return columns === stream ? unit * columns : Math.max(columns, Math.min(columns * 12, (unit * stream) / 2));
+}
+
+/** How wide a head's vectors are drawn: a few units wider than those of the stream, many as wide. */
+function headWidth(anatomy: Anatomy, units: number): number {
+  return Math.min(units * WIDER, Math.max(units, anatomy.d_model * 0.35)) * unitWidth(anatomy.d_model);
 }
 
 /** How wide one unit of the stream is drawn. */

@@ -148,10 +148,10 @@ def _score_table(
     table = np.full((len(ids), len(HABITS), len(layers), len(heads)), np.nan)
     for prompts, run, wholes in track(_runs(model, ids, chosen), what):
         for row, prompt in enumerate(prompts):
-            masks = _masks(ids[prompt])
+            masks = habit_masks(ids[prompt])
             for whole in wholes:
                 size = len(ids[prompt])
-                scored = _scores(run[whole][row, :, :size, :size], masks)
+                scored = habit_scores(run[whole][row, :, :size, :size], masks)
                 for site in (s for s in chosen if s.whole == whole and isinstance(s.head, int)):
                     column = scored[:, site.head].cpu().numpy()  # type: ignore[index]
                     table[prompt, :, layers.index(int(str(site.layer))), heads.index(int(str(site.head)))] = column
@@ -184,7 +184,7 @@ def _alike(ids: Sequence[Sequence[int]]) -> list[list[int]]:
     return groups
 
 
-def _masks(ids: Sequence[int]) -> Tensor:
+def habit_masks(ids: Sequence[int]) -> Tensor:
     """Which key each habit means at each query [habit, query, key]."""
     tokens = torch.tensor(list(ids))
     size = len(tokens)
@@ -198,7 +198,7 @@ def _masks(ids: Sequence[int]) -> Tensor:
     return torch.stack([before, first & earlier, same & earlier, follower & earlier])
 
 
-def _scores(pattern: Tensor, masks: Tensor) -> Tensor:
+def habit_scores(pattern: Tensor, masks: Tensor) -> Tensor:
     """Scores [habit, head] of one prompt's pattern [head, query, key]: means over the queries that have such a key."""
     masks = masks.to(pattern.device)
     attended = torch.einsum("hqk,mqk->mhq", pattern.float(), masks.float())

@@ -1,0 +1,1 @@
+"""The workbench: methods, results and models over HTTP, and the pages that show them."""

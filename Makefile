@@ -54,7 +54,7 @@ test: check test-web ## Lint, types, layers, and the default tests (under ten mi
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not all and not peers and not gpu"
 
 test-web:        ## Types and tests of the pages, where npm is there
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(PAGES) && cd frontend && npm test --silent; \
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(PAGES) && cd frontend && npm run --silent types:check && npm test --silent; \
 	 else echo "npm is not here: the pages are neither built nor tested"; fi
 
 test-all: $(VENV)/.all check test-web ## Every architecture, every model at hand, the wheel

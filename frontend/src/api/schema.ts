@@ -33,7 +33,7 @@ export interface paths {
         };
         /**
          * Activations
-         * @description Values inside the model on one prompt: a line of JSON that describes the arrays, then their bytes.
+         * @description Values inside the model on one prompt, or two as one: a line of JSON for the arrays, then their bytes.
          */
         get: operations["activations_api_activations_get"];
         put?: never;
@@ -512,6 +512,11 @@ export interface components {
              * @default 8
              */
             controls?: number;
+            /**
+             * Do
+             * @description zero (by default) or mean.
+             */
+            do?: string | null;
             /** Model */
             model: string;
             /**
@@ -523,6 +528,44 @@ export interface components {
             sites: string[];
             /** Text */
             text: string;
+            /** Top */
+            top?: number | null;
+        };
+        /**
+         * Ablated
+         * @description The answer with and without some parts.
+         */
+        Ablated: {
+            /** Id */
+            id: number;
+            /** Logit After */
+            logit_after: number;
+            /** Logit Before */
+            logit_before: number;
+            /** Probability After */
+            probability_after: number;
+            /** Probability Before */
+            probability_before: number;
+            /** Token */
+            token: string;
+        };
+        /**
+         * Ablation
+         * @description The prediction without some parts.
+         */
+        Ablation: {
+            /** After */
+            after: components["schemas"]["Candidate"][];
+            answer: components["schemas"]["Ablated"];
+            /** Before */
+            before: components["schemas"]["Candidate"][];
+            /** @description Null where there is no other part of the kind. */
+            control: components["schemas"]["Control"] | null;
+            /** Do */
+            do: string;
+            entropy: components["schemas"]["Change"];
+            /** Sites */
+            sites: string[];
         };
         /**
          * ArrayInfo
@@ -545,6 +588,35 @@ export interface components {
             shape: number[];
         };
         /**
+         * AttentionScores
+         * @description What every head does on a text: [layer][head].
+         */
+        AttentionScores: {
+            /** Causal */
+            causal: boolean;
+            /** Entropy */
+            entropy: (number | null)[][];
+            /** Ids */
+            ids: number[];
+            /** N Heads */
+            n_heads: number;
+            /** N Layers */
+            n_layers: number;
+            /** Refused */
+            refused: {
+                [key: string]: string;
+            };
+            /** Scores */
+            scores: {
+                [key: string]: (number | null)[][];
+            };
+            thumbnails: components["schemas"]["Thumbnails"];
+            /** Token B Start */
+            token_b_start: number | null;
+            /** Tokens */
+            tokens: string[];
+        };
+        /**
          * Candidate
          * @description A token that may come next.
          */
@@ -557,6 +629,16 @@ export interface components {
             probability: number;
             /** Text */
             text: string;
+        };
+        /**
+         * Change
+         * @description A figure before and after.
+         */
+        Change: {
+            /** After */
+            after: number;
+            /** Before */
+            before: number;
         };
         /**
          * Check
@@ -583,6 +665,27 @@ export interface components {
             unit: string;
             /** Verdict */
             verdict: string;
+        };
+        /**
+         * Control
+         * @description The answer's probability without random parts of the same kind.
+         */
+        Control: {
+            /** High */
+            high: number;
+            /** Low */
+            low: number;
+            /** Mean */
+            mean: number;
+            /** N */
+            n: number;
+            /**
+             * Outside
+             * @description Whether the chosen parts do more, or less, than the random ones.
+             */
+            outside: boolean;
+            /** Values */
+            values: number[];
         };
         /**
          * Edit
@@ -1059,6 +1162,16 @@ export interface components {
             text: string;
         };
         /**
+         * Thumbnails
+         * @description Small pictures of patterns: [layer][head], side × side bytes each, in base64.
+         */
+        Thumbnails: {
+            /** Side */
+            side: number;
+            /** Values */
+            values: (string | null)[][];
+        };
+        /**
          * Tokenized
          * @description A text in the model's tokens.
          */
@@ -1134,9 +1247,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        [key: string]: unknown;
-                    };
+                    "application/json": components["schemas"]["Ablation"];
                 };
             };
             /** @description What happened, what is allowed, and what to write instead. */
@@ -1157,6 +1268,7 @@ export interface operations {
                 text: string;
                 /** @description Sites, with commas between them. */
                 sites: string;
+                text_b?: string;
             };
             header?: never;
             path?: never;
@@ -1236,9 +1348,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        [key: string]: unknown;
-                    };
+                    "application/json": components["schemas"]["AttentionScores"];
                 };
             };
             /** @description What happened, what is allowed, and what to write instead. */

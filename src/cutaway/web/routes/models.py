@@ -90,9 +90,11 @@ async def activations(
     model: ModelQuery,
     text: TextQuery,
     sites: Annotated[str, Query(min_length=1, max_length=4000, description="Sites, with commas between them.")],
+    text_b: TextQuery = "",
 ) -> Response:
-    """Values inside the model on one prompt: a line of JSON that describes the arrays, then their bytes."""
-    return await bench_of(request).inspect(request, "activations", model, {"text": text, "sites": sites})
+    """Values inside the model on one prompt, or two as one: a line of JSON for the arrays, then their bytes."""
+    asked = {"text": text, "text_b": text_b, "sites": sites}
+    return await bench_of(request).inspect(request, "activations", model, asked)
 
 
 @router.get("/attention", response_model=AttentionScores)

@@ -29,6 +29,7 @@ BENCHES = {
     "lens": "logit lens at 512 tokens against TransformerLens and the naive way",
     "generation": "generation with a steering edit against plain generation",
     "growth": "how a sweep's cost grows with layers × positions",
+    "workbench": "pages in a real browser, and a hundred readers while a job runs",
 }
 
 

@@ -182,7 +182,7 @@ def _option(param: Any) -> str:
     flag = getattr(param, "is_flag", False) or not param.opts[0].startswith("-")
     takes = "" if flag else f" {param.metavar or 'VALUE'}"
     default = param.default
-    shown = "" if default is None or isinstance(default, bool) or callable(default) else f"`{default}`"
+    shown = "" if default is None or default == "" or isinstance(default, bool) or callable(default) else f"`{default}`"
     return f"| `{names}{takes}` | {_cell(getattr(param, 'help', '') or '')} | {shown} |"
 
 

@@ -78,7 +78,7 @@ def test_a_fragment_has_its_caption_and_the_checks_unless_told(result: Result) -
 
 def test_values_are_in_the_hints(result: Result) -> None:
     assert 'data-hint="·Mary +0.400"' in fragment(result, 0)
-    assert "<title>layer 0\ntoken &lt;|im_start|&gt;\neffect -0" in fragment(result, 2)
+    assert "<title>layer 0\ntoken &lt;|im_start|&gt;\neffect 0" in fragment(result, 2)
 
 
 @pytest.mark.parametrize(("kind", "said"), [("table", "500 of 600 rows are shown."), ("tokens", "")])

@@ -81,7 +81,7 @@ def page(title: str, fragments: Iterable[str]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{heading}</title>\n<style>{style()}</style>\n</head>\n<body>\n"
+        f"<title>{heading}</title>\n<style>{_OF_A_PAGE}{style()}</style>\n</head>\n<body>\n"
         f'<main class="cutaway">\n<h1>{heading}</h1>\n{"".join(fragments)}\n</main>\n'
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
@@ -145,6 +145,13 @@ def ended(result: Result) -> str:
 def text(words: str) -> str:
     """Words as HTML: escaped, on one line, with every character to be seen."""
     return escape(clean(visible_text(words)))
+
+
+# What only a page of our own may say: a notebook's page is not ours.
+_OF_A_PAGE = (
+    ":root{color-scheme:light dark}body{margin:0;background:#ffffff}"
+    "@media (prefers-color-scheme: dark){body{background:#15181c}}"
+)
 
 
 def style() -> str:

@@ -2,12 +2,15 @@
 
 A notebook keeps all of them: one that is opened without the widget's package shows the HTML, and a front end that shows
 no HTML, such as a console or a diff, takes the text.
-Limits: scripts do not run in a notebook that is not trusted; then the browser's own hints show the values.
+Limits: a notebook that is not trusted runs no scripts and shows no SVG elements, so pictures are images there, in the
+colours of light paper; only the widget can be pointed at.
 """
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,12 +34,25 @@ def notebook(result: Result, view: int | None = None) -> dict[str, Any]:
     shown = range(len(result.views)) if view is None else [view]
     parts = [fragment(result, index, with_checks=False) for index in shown]
     parts += [figures(result), checks(result.checks), notes(result), ended(result)]
-    inside = "".join(parts)
+    inside = _SVG.sub(_image, "".join(parts))
     return {
         "text/html": f'<style>{style()}</style><div class="cutaway">{inside}</div>',
         "text/plain": plain(result, view),
         **interactive(result, view),
     }
+
+
+_SVG = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
+_LABEL = re.compile(r'aria-label="([^"]*)"')
+
+
+def _image(found: re.Match[str]) -> str:
+    """An SVG element as an image that holds it."""
+    drawn = found[0]
+    label = _LABEL.search(drawn)
+    data = base64.b64encode(drawn.encode()).decode()
+    alt = label[1] if label else "picture"
+    return f'<img alt="{alt}" style="background:#ffffff" src="data:image/svg+xml;base64,{data}">'
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -117,14 +118,9 @@ def _opened(path: Path) -> Iterator[tuple[xr.Dataset, dict[str, Any]]]:
     Raises:
         Refusal: it is damaged.
     """
-    import xarray as xr
-
-    from cutaway.store.netcdf import ENGINE
-
     try:
-        with xr.open_dataset(path, engine=ENGINE, mask_and_scale=False, decode_times=False) as opened:
-            parts = ("checks", "views", "notes", "provenance", "arrays")
-            yield opened, {name: json.loads(opened.attrs[name]) for name in parts}
+        status = path.stat()
+        yield _kept_open(path, status.st_mtime_ns, status.st_size)
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise Refusal(
             422,
@@ -132,6 +128,19 @@ def _opened(path: Path) -> Iterator[tuple[xr.Dataset, dict[str, Any]]]:
             "a result is one file, as it was written.",
             "`cutaway store check` says which files are damaged; make it again.",
         ) from error
+
+
+@lru_cache(maxsize=32)
+def _kept_open(path: Path, written: int, size: int) -> tuple[xr.Dataset, dict[str, Any]]:
+    """The same, open for the next reader: opening costs more than most parts. Another file under the name is another."""
+    import xarray as xr
+
+    from cutaway.store.netcdf import ENGINE
+
+    # Closed by xarray when nobody holds it any more: another thread may still read when it is put out of the cache.
+    opened = xr.open_dataset(path, engine=ENGINE, mask_and_scale=False, decode_times=False)
+    parts = ("checks", "views", "notes", "provenance", "arrays")
+    return opened, {name: json.loads(opened.attrs[name]) for name in parts}
 
 
 def _array_record(name: str, variable: xr.Variable, record: Mapping[str, Any]) -> dict[str, Any]:

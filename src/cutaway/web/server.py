@@ -101,7 +101,7 @@ def _listening(settings: Settings) -> socket.socket:
     host = settings.host.strip("[]")
     try:
         family, _, _, _, place = socket.getaddrinfo(host or None, settings.port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(place)
     except (OSError, OverflowError) as error:

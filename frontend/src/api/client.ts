@@ -170,7 +170,9 @@ export function ended(job: Pick<Job, "state">): boolean {
 /** Listen to a job until it ends. Returns a function that stops listening. */
 export function listen(id: string, onJob: (job: Job) => void, onLost: () => void): () => void {
   const events = new EventSource(`/api/jobs/${encodeURIComponent(id)}/events`);
+  let failures = 0;
   const take = (event: MessageEvent<string>) => {
+    failures = 0;
     const job = JSON.parse(event.data) as Job;
     onJob(job);
     if (ended(job)) events.close();
@@ -178,7 +180,9 @@ export function listen(id: string, onJob: (job: Job) => void, onLost: () => void
   events.addEventListener("progress", take);
   events.addEventListener("state", take);
   events.onerror = () => {
-    // the browser tries again by itself unless the connection was refused
+    // the browser tries again by itself, for as long as nobody stops it
+    failures += 1;
+    if (failures >= 10) events.close();
     if (events.readyState === EventSource.CLOSED) onLost();
   };
   return () => events.close();

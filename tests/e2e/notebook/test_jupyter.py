@@ -25,7 +25,6 @@ from filelock import FileLock
 ROOT = Path(__file__).resolve().parents[3]
 LAB = ROOT / ".venv-jupyter"
 NEEDED = ("jupyterlab>=4.3", "ipykernel>=6.29", "ipywidgets>=8.1", "anywidget>=0.9")
-CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (
     "--no-sandbox",
     "--disable-quic",
@@ -167,14 +166,10 @@ def address(process: subprocess.Popen[bytes], home: Path, seconds: float = 90) -
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    assert CHROMIUM.exists(), "These tests need Chromium: apt-get install -y chromium"
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
-        yield opened
-        opened.close()
+def browser(playwright: Any, chromium: str) -> Iterator[Any]:
+    opened = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -191,7 +191,7 @@ function ChosenPart({
   const site = ablationSite(part);
   const layer: Part = { kind: "layer", layer: part.layer };
   return (
-    <div className="chosen" role="region" aria-label="Chosen part">
+    <div className="chosen-part" role="region" aria-label="Chosen part">
       <strong>{sentence(nameOf(part))}</strong>
       {part.kind === "head" && (
         <Link className="button" to={pathOf(part, at)}>

@@ -36,7 +36,7 @@ export function Inspector({ site, value, loaded, cell, pending, error, token, pi
   return (
     <section className="panel inspector" aria-labelledby={id} aria-busy={pending}>
       <h2 id={id}>
-        <code>{site}</code>
+        <code>{addressOf(site)}</code>
       </h2>
       <p className="inspector-value" data-site={site} data-value={shown === null ? "" : String(shown)}>
         <span className="number">{shown === null ? (loaded || known ? "masked" : "…") : number(shown, 6)}</span>
@@ -111,4 +111,10 @@ export function Inspector({ site, value, loaded, cell, pending, error, token, pi
       </p>
     </section>
   );
+}
+
+/** A cell of a pattern is one key of a query's row: the library reads the row, so the key stands beside the address. */
+export function addressOf(site: string): string {
+  const found = /^((?:pattern|scores)\[\d+\]\.head\[\d+\])\.unit\[(\d+)\](@\d+)$/.exec(site);
+  return found ? `${found[1]}${found[3]}, key ${found[2]}` : site;
 }

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from cutaway.apps.explanation import record, report, sections, summary
 from cutaway.apps.explanation.sections import Section
 from cutaway.core.errors import StoreError
 from cutaway.core.progress import track
-from cutaway.core.provenance import record_of_model, versions
+from cutaway.core.provenance import record_of_model, record_of_task, versions
 
 if TYPE_CHECKING:
     from cutaway.apps.explanation.question import Question
@@ -99,12 +100,12 @@ def explain(
         TaskError: an empty or too long prompt, or a contrast that does not align; it says where.
         ModelError: a model that does not predict a next word.
     """
-    started = time.perf_counter()
+    started, begun = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     question = asking.ask(model, prompt, instead, answer, limit)
     makers = [sections.predicts, sections.decides, sections.words, sections.writes]
     if question.contrast:
         makers += [sections.differs, sections.differs_by_head]
-    done = tuple(make(model, question, seed=seed, controls=controls) for make in track(makers, "explaining"))
+    found = tuple(make(model, question, seed=seed, controls=controls) for make in track(makers, "explaining"))
     provenance = {
         "model": record_of_model(model),
         "versions": dict(versions()),
@@ -113,4 +114,20 @@ def explain(
         "seconds": round(time.perf_counter() - started, 2),
         "command": summary.command(model, question, answer),
     }
+    done = tuple(_with_origin(section, question, provenance, begun) for section in found)
     return Explanation(question, done, summary.sentences(question, done), summary.deeper(model, question), provenance)
+
+
+def _with_origin(section: Section, question: Question, provenance: Mapping[str, Any], begun: str) -> Section:
+    """A section whose Result no method made says that it comes from here."""
+    if "method" in section.result.provenance:
+        return section
+    parameters = {name: provenance[name] for name in ("seed", "controls")}
+    origin = {
+        **{name: provenance[name] for name in ("model", "versions", "seconds", "command")},
+        "method": "explain",
+        "parameters": parameters,
+        "task": record_of_task(question.task),
+        "started": begun,
+    }
+    return replace(section, result=replace(section.result, provenance=origin))

@@ -58,14 +58,14 @@ def predicts(model: Model, question: Question, *, seed: int, controls: int) -> S
     order = p.argsort(descending=True)
     tokens = order[:SHOWN].tolist()
     rank = int((question.logits > question.logits[question.answer_id]).sum())
-    entropy = float(torch.special.entr(p).sum() / np.log(2))
+    entropy = float(torch.special.entr(p).sum())
     data = xr.Dataset(
         {"probability": ("token", p[tokens].cpu().numpy())}, coords={"token": model.token_strings(tokens)}
     )
     shown = [views.bars(value="probability", label="token", title="Likeliest next tokens")]
     says = [
         f"After “{question.prompt}” the likeliest next token is {quoted([data.token.values[0]])} "
-        f"({number(100 * float(p[tokens[0]]))} %); the entropy is {number(entropy)} bits."
+        f"({number(100 * float(p[tokens[0]]))} %); the entropy is {number(entropy)} nats."
     ]
     if rank:
         says.append(
@@ -89,7 +89,7 @@ def predicts(model: Model, question: Question, *, seed: int, controls: int) -> S
     metrics = {
         "answer_probability": float(p[question.answer_id]),
         "answer_rank": rank,
-        "entropy_bits": entropy,
+        "entropy": entropy,
         "logit_difference": difference,
     }
     said = f"It says {quoted([question.answer])} with a probability of {number(100 * float(p[question.answer_id]))} %"

@@ -289,13 +289,14 @@ def result_rows(bench: Bench, server: Server, context: BrowserContext, kept: Seq
 def attention_rows(bench: Bench, server: Server, context: BrowserContext) -> list[Row]:
     """The attention page of long prompts that the server has not seen; each differs in its first token."""
     length, numbers = bench.count(TOKENS, 64), iter(range(10_000))
+    # What a page shows first has a limit; what costs a pass over every layer's patterns is asked for with a button.
     ways = (
-        ("one head of a layer", "heads", PAINTED),
-        ("one head of a layer, and the scores of all", "heads", SETTLED),
-        ("all heads of all layers", "model", SETTLED),
+        ("one head of a layer", "heads", PAINTED, 1.0),
+        ("one head of a layer, and the scores of all", "heads", SETTLED, None),
+        ("all heads of all layers", "model", SETTLED, None),
     )
     rows = []
-    for ours, mode, ready in ways:
+    for ours, mode, ready, limit in ways:
         bench.say(f"  opening the attention page, {ours}")
         page = context.new_page()
 
@@ -305,11 +306,8 @@ def attention_rows(bench: Bench, server: Server, context: BrowserContext) -> lis
 
         calls = {"ours": opened, "icon": lambda page=page: visited(page, server.url + FILE, ICON)}
         found = rounds(calls, bench.count(10))
-        rows.append(
-            limited(
-                f"attention page, {length} tokens", ours, "its icon", pairs_of(found["ours"], found["icon"]), 1.0, {}
-            )
-        )
+        pairs = pairs_of(found["ours"], found["icon"])
+        rows.append(limited(f"attention page, {length} tokens", ours, "its icon", pairs, limit, {}))
         page.close()
     return rows
 

@@ -194,12 +194,13 @@ def with_command(result: Result, spec: Mapping[str, Any], task: Task, chosen: Ma
 
 def title_of(spec: Mapping[str, Any], task: Task) -> str:
     """What a result is called in a list until somebody names it."""
+    asked = str(spec["method"]).replace("_", " ")
     if spec.get("task"):
-        return f"{spec['method']} on {spec['task']}"
+        return f"{asked} on {spec['task']}"
     prompt = task.prompts[0]
     shown = prompt if len(prompt) <= 60 else prompt[:59] + "…"
     more = f" and {len(task.prompts) - 1} more" if len(task.prompts) > 1 else ""
-    return f"{spec['method']} on “{shown}”{more}"
+    return f"{asked} on “{shown}”{more}"
 
 
 def main() -> None:

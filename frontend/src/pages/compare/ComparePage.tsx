@@ -104,7 +104,7 @@ function Compared({ a, b }: { a: ResultRecord; b: ResultRecord }) {
       <MetricsTable a={a} b={b} />
       {(a.checks.length > 0 || b.checks.length > 0) && (
         <>
-          <h2>Checks</h2>
+          <h2 className="compare-part">Checks</h2>
           <div className="two">
             <div className="stack">
               {a.checks.map((check) => (
@@ -121,7 +121,7 @@ function Compared({ a, b }: { a: ResultRecord; b: ResultRecord }) {
           </div>
         </>
       )}
-      <p>
+      <p className="compare-part">
         <Link to={`/compare/${b.id}/${a.id}?${params}`}>Swap A and B</Link>
       </p>
     </>

@@ -282,8 +282,10 @@ def _is_causal_class(hf: nn.Module) -> bool:
 
 
 def _input_embeddings(hf: Any) -> nn.Module | None:
+    """The embedding of the tokens that the main stack reads: of two stacks the decoder's, which may be shared or not."""
+    two = bool(getattr(hf.config, "is_encoder_decoder", False)) and hasattr(hf, "get_decoder")
     try:
-        module = hf.get_input_embeddings()
+        module = (hf.get_decoder() if two else hf).get_input_embeddings()
     except (NotImplementedError, AttributeError):
         return None
     return module if isinstance(module, nn.Module) else None

@@ -55,6 +55,7 @@ def busy(server: Server) -> Any:
     server.wait(job, seconds=40)
 
 
+@pytest.mark.all  # a ratio of times: a loaded machine says little
 def test_reading_goes_on_while_a_job_runs(server: Server, kept: dict[str, Any], busy: str) -> None:
     id = kept["results"][0]
     result = f"/api/results/{id}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import subprocess
@@ -305,7 +306,7 @@ def test_what_is_no_http_is_refused_with_the_protections(server: Server, raw: by
     assert head.startswith(b"HTTP/1.1 400")
     for name, value in PROTECTIONS.items():
         assert f"{name}: {value}".encode() in head.lower().replace(value.lower().encode(), value.encode())
-    assert body == b"The request cannot be read as HTTP.\n"
+    assert json.loads(body)["error"]["what"] == "the request cannot be read as HTTP."
 
 
 def test_a_huge_job_can_be_stopped(server: Server) -> None:

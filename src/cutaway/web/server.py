@@ -57,9 +57,9 @@ class _Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse, and hang up."""
-        text = b"The request cannot be read as HTTP.\n"
+        text = b'{"error": {"what": "the request cannot be read as HTTP.", "expected": "", "instead": ""}}'
         headers = [(name.encode(), value.encode()) for name, value in PROTECTIONS.items()]
-        headers += [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+        headers += [(b"content-type", b"application/json"), (b"connection", b"close")]
         headers.append((b"content-length", str(len(text)).encode()))
         for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=text), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")

@@ -13,7 +13,7 @@ quarter on average, so no batch can make it much more than four times faster tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -172,10 +172,11 @@ def measure(bench: Bench) -> tuple[list[Row], list[Side]]:
         peers = {"transformer_lens": lens, "nnsight": sight}
         touch(bench, (ours, lens, sight))
         learned = first_sweep(bench, ours, "resid_pre[1]@-1")
-        rows = [
-            *whole(bench, ours, peers, bench.pair(), 35.0, 5, learned),
-            *whole(bench, ours, peers, bench.pair(from_start=True), 12.0, 3, {}),
-            *sampled(bench, ours, peers, bench.pair(256), 12.0),
-            *sampled(bench, ours, peers, bench.pair(256, from_start=True), None),
+        measured: list[tuple[Pair, Callable[[Pair], list[Row]]]] = [
+            (bench.pair(), lambda pair: whole(bench, ours, peers, pair, 35.0, 5, learned)),
+            (bench.pair(from_start=True), lambda pair: whole(bench, ours, peers, pair, 12.0, 3, {})),
+            (bench.pair(256), lambda pair: sampled(bench, ours, peers, pair, 12.0)),
+            (bench.pair(256, from_start=True), lambda pair: sampled(bench, ours, peers, pair, None)),
         ]
+        rows = [row for pair, rows_of in measured if bench.wants(pair.name) for row in rows_of(pair)]
         return rows, [ours, lens, sight]

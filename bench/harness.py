@@ -178,6 +178,7 @@ class Bench:
         quick: very few pairs: shows that all works, measures nothing.
         most: at most so many pairs in any row; None for each benchmark's own number.
         say: takes a line of progress.
+        only: the one prompt pair to be measured, where a benchmark has several; all when empty.
     """
 
     model: str
@@ -187,6 +188,11 @@ class Bench:
     quick: bool
     most: int | None
     say: Callable[[str], None]
+    only: str = ""
+
+    def wants(self, name: str) -> bool:
+        """Whether rows of this name were asked for."""
+        return not self.only or self.only == name
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -275,6 +281,18 @@ def record(
         "versions": {**own_versions(), **versions},
         "rows": [{**asdict(row), "equal": row.equal} for row in rows],
     }
+
+
+def merged(kept: Mapping[str, Any], fresh: Mapping[str, Any]) -> dict[str, Any]:
+    """A record in which the fresh rows replace those of the same work; they say when they were measured."""
+    how = {"measured anew": fresh["date"], "load before it": fresh["machine"]["load before"]}
+    found = {_work(row): {**row, "facts": {**row["facts"], **how}} for row in fresh["rows"]}
+    rows = [found.pop(_work(row), row) for row in kept["rows"]]
+    return {**kept, "rows": [*rows, *found.values()]}
+
+
+def _work(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["work"], row["ours"], row["against"]
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -59,6 +60,8 @@ def run(bench: harness.Bench, name: str) -> Path:
     seconds = time.perf_counter() - start
     kept = harness.record(bench, name, rows, harness.peer_versions(sides), seconds, busy)
     path = (harness.QUICK if bench.quick else harness.RECORDS) / f"{name}.json"
+    if bench.only and path.exists():
+        kept = harness.merged(json.loads(path.read_text(encoding="utf-8")), kept)
     harness.write_json(path, kept)
     print(table([kept]), flush=True)
     return path
@@ -77,6 +80,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default="smollm2", help="an alias, or a folder in hub layout (default smollm2)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of every side")
     parser.add_argument("--pairs", type=int, metavar="N", help="at most N pairs in any row")
+    parser.add_argument("--only", default="", metavar="NAME", help="one pair of `grid`; other rows stay as they are")
     parser.add_argument("--quick", action="store_true", help="one pair each; measures nothing")
     read = parser.parse_args(arguments)
     unknown = [name for name in read.names if name not in BENCHES]
@@ -91,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model = "SmolLM2-135M-Instruct" if read.model == "smollm2" else Path(read.model).name
     folder = model_folder(read.model)
     alias = read.model if not Path(read.model).is_dir() else None
-    bench = harness.Bench(model, folder, alias, read.threads, read.quick, read.pairs, say)
+    bench = harness.Bench(model, folder, alias, read.threads, read.quick, read.pairs, say, read.only)
     failed = []
     for name in read.names or BENCHES:
         try:

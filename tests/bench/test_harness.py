@@ -245,3 +245,18 @@ def test_prompts_of_a_length_are_a_pair_that_differs_where_it_says(tiny: Path) -
     assert ids_of(tokenizer, "abc") == [1, 2, 3]
     with pytest.raises(ValueError, match="reads as other tokens"):
         text_of(tokenizer, [0, 1])
+
+
+def test_rows_measured_anew_replace_their_own_and_say_so() -> None:
+    from bench.harness import merged
+
+    def row(work: str, ratio: float) -> dict[str, object]:
+        return {"work": work, "ours": "o", "against": "a", "ratio": ratio, "facts": {"kept": 1}}
+
+    kept = {"date": "then", "machine": {"load before": 0.1}, "rows": [row("first", 1.0), row("second", 2.0)]}
+    fresh = {"date": "now", "machine": {"load before": 0.5}, "rows": [row("second", 3.0), row("third", 4.0)]}
+    found = merged(kept, fresh)
+
+    assert [each["ratio"] for each in found["rows"]] == [1.0, 3.0, 4.0]
+    assert found["date"] == "then" and found["rows"][0]["facts"] == {"kept": 1}
+    assert found["rows"][1]["facts"] == {"kept": 1, "measured anew": "now", "load before it": 0.5}

@@ -13,6 +13,7 @@ converted by guess.
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -70,6 +71,7 @@ def converted(weights: Weights) -> Path:
         with FileLock(folder.with_name(f"{folder.name}.lock")):
             if fault(folder):
                 _renew(folder, weights, sha256)
+                gc.collect()  # the file's vocabulary, before the weights need the room
     except OSError as error:
         raise ModelError(
             f"{weights.label} could not be converted into the cache folder {str(cache_folder())!r}: {error}.",

@@ -39,6 +39,7 @@ FLAGS = (
 )
 READERS = 100
 SECONDS = 8.0  # that readers read in a round
+JOB_PROMPTS = 60  # of the job beside them, which must outlast all rounds
 TOKENS = 512
 FILE = "/icon.svg"  # what a page stands against
 SCRIPT = "/theme.js"  # what readers stand against
@@ -250,7 +251,7 @@ def results(bench: Bench, server: Server) -> list[dict[str, Any]]:
     """Two kept results: one small, with several pictures, and a tensor of attention that is read by slices."""
     bench.say("  keeping results to open")
     prompts = {"prompts": [SENTENCE], "contrasts": [CONTRAST]}
-    story = {"prompts": [bench.pair(bench.count(256, 32)).source]}
+    story = {"prompts": [bench.pair(32 if bench.quick else 256).source]}
     jobs = [
         server.start(kind="method", method="logit_lens", prompts=prompts, parameters={"controls": 0}),
         server.start(kind="method", method="attention", prompts=story, parameters={"controls": 0}),
@@ -288,7 +289,7 @@ def result_rows(bench: Bench, server: Server, context: BrowserContext, kept: Seq
 
 def attention_rows(bench: Bench, server: Server, context: BrowserContext) -> list[Row]:
     """The attention page of long prompts that the server has not seen; each differs in its first token."""
-    length, numbers = bench.count(TOKENS, 64), iter(range(10_000))
+    length, numbers = (64 if bench.quick else TOKENS), iter(range(10_000))
     # What a page shows first has a limit; what costs a pass over every layer's patterns is asked for with a button.
     ways = (
         ("one head of a layer", "heads", PAINTED, 1.0),
@@ -402,9 +403,11 @@ def reader_rows(bench: Bench, server: Server, kept: Sequence[Mapping[str, Any]])
         RuntimeError: the job ended meanwhile, or an answer was refused.
     """
     bench.say(f"  {READERS} readers while a job runs")
-    prompts = {"prompts": [bench.pair(bench.count(256, 64), from_start=True).source] * 8}
+    prompts = {"prompts": [bench.pair(64 if bench.quick else 256, from_start=True).source] * JOB_PROMPTS}
     job = server.start(
-        kind="method", method="ablate", prompts={**prompts, "answers": [[" Mary"]] * 8, "wrong": [[" John"]] * 8}
+        kind="method",
+        method="ablate",
+        prompts={**prompts, "answers": [[" Mary"]] * JOB_PROMPTS, "wrong": [[" John"]] * JOB_PROMPTS},
     )
     server.wait(job, "running")
     seconds = 1.0 if bench.quick else SECONDS

@@ -36,7 +36,6 @@ export function About({ record }: { record: ResultRecord }) {
     setProblem(null);
     try {
       await api.deleteResult(record.id);
-      client.removeQueries({ queryKey: ["result", record.id] });
       await client.invalidateQueries({ queryKey: ["results"] });
       navigate("/results");
     } catch (error) {

@@ -43,7 +43,7 @@ help:            ## Show the verbs
 demo: $(VENV)/.weights ## Explain a prediction of a real model, and leave the report as explanation.html
 	@$(BIN)/cutaway explain "When Mary and John went to the store, John gave a drink to" \
 	  --instead "When Mary and John went to the store, Mary gave a drink to" --html explanation.html
-	@echo "Ask your own: .venv/bin/cutaway explain PROMPT. In the browser: make serve"
+	@echo "Ask your own: .venv/bin/cutaway explain PROMPT. In the browser: make serve (which builds the pages and runs cutaway serve)"
 
 serve: $(VENV)/.weights $(PAGES) ## Open the workbench in the browser
 	@$(BIN)/cutaway serve

@@ -178,5 +178,8 @@ def measure(bench: Bench) -> tuple[list[Row], list[Side]]:
             (bench.pair(256), lambda pair: sampled(bench, ours, peers, pair, 12.0)),
             (bench.pair(256, from_start=True), lambda pair: sampled(bench, ours, peers, pair, None)),
         ]
+        names = [pair.name for pair, _ in measured]
+        if not any(map(bench.wants, names)):
+            raise ValueError(f"There is no pair {bench.only!r}. Write --only with one of: {'; '.join(names)}.")
         rows = [row for pair, rows_of in measured if bench.wants(pair.name) for row in rows_of(pair)]
         return rows, [ours, lens, sight]

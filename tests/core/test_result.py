@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from cutaway.core import view as views
 from cutaway.core.artifact import Artifact
-from cutaway.core.claim import Claim
 from cutaway.core.errors import CutawayError, MethodError, ParameterError, StoreError
 from cutaway.core.result import Check, Result, view_at
 
@@ -183,15 +182,6 @@ def test_an_unknown_renderer_lists_the_known_ones() -> None:
 def test_the_short_form_says_what_is_in_it() -> None:
     said = repr(small())
     assert "test: value (layer 2, position 3); 1 views, 1 of 1 checks hold" in said
-
-
-def test_a_claim_needs_a_figure_for_a_verdict() -> None:
-    assert Claim("Heads move names.").verdict == "not tested here"
-    assert Claim("Heads move names.", ours=0.9, verdict="reproduced", scale="small").ours == 0.9
-    with pytest.raises(MethodError, match="without a figure of ours"):
-        Claim("Heads move names.", verdict="reproduced")
-    with pytest.raises(MethodError, match=r"has the verdict 'reproducd'.*did you mean 'reproduced'\?"):
-        Claim("Heads move names.", ours=1.0, verdict="reproducd")  # type: ignore[arg-type]
 
 
 def test_an_artifact_is_told_by_its_contents() -> None:

@@ -63,6 +63,10 @@ Out = Annotated[
     list[Path] | None,
     _option("--out", "-o", metavar="FILE", help="Keep it: .nc .json .csv .svg .png .html.", group=_KEPT),
 ]
+ArtifactFile = Annotated[
+    Texts,
+    _option("--artifact", metavar="FILE", help="Keep what it learned: .safetensors, or NAME=FILE.", group=_KEPT),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, not pictures.", rich_help_panel=_KEPT)]
 Help = Annotated[bool, typer.Option("--help", "-h", help="Show this, or all about METHOD.")]
 
@@ -82,6 +86,7 @@ def run(
     file: File = None,
     metric: Metric = None,
     out: Out = None,
+    artifact: ArtifactFile = None,
     as_json: AsJson = False,
     show_help: Help = False,
 ) -> None:
@@ -98,15 +103,18 @@ def run(
     if show_help or not method:
         _help(context, method)
         raise typer.Exit
+    from cutaway.cli.artifact_files import asked_for, written
     from cutaway.runtime.run import Prompts, prepare  # numpy, xarray
 
     prompts = Prompts(tuple(prompt or ()), tuple(contrast or ()), tuple(answer or ()), tuple(wrong or ()), file, metric)
     prepared = prepare(method, words or (), task, prompts)
     _refuse_unwritable(out or ())
+    wanted = asked_for(artifact or ())
     result = _result(method, prepared, model, {"device": device, "dtype": dtype})
     for path in out or ():
         result.save(path)
-    _say(result, out or (), as_json=as_json)
+    learned = written(result.artifacts, wanted, method)
+    _say(result, [*(out or ()), *learned], as_json=as_json)
 
 
 def _help(context: typer.Context, method: str) -> None:

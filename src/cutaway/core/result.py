@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -28,6 +28,9 @@ from cutaway.core.content import digest, frozen_dataset
 from cutaway.core.errors import MethodError, ParameterError, StoreError
 from cutaway.core.roles import resolve
 from cutaway.core.view import View, view_from_record, view_record
+
+if TYPE_CHECKING:
+    from cutaway.core.artifact import Artifact
 
 Metric = float | int | str
 
@@ -106,6 +109,8 @@ class Result:
         checks: what tests the claims.
         notes: sentences that a reader must know, such as what was left out.
         provenance: where it comes from; JSON values. The `@method` wrapper writes it.
+        artifacts: what was learned, by name: a circuit, a direction, edited weights. They are kept in files of their own;
+            a saved result knows them by their ids (`provenance["artifacts"]`).
 
     Raises:
         ParameterError: a view that names what the data do not have.
@@ -118,8 +123,13 @@ class Result:
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    artifacts: Mapping[str, Artifact] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.artifacts:
+            ids = {name: artifact.id for name, artifact in self.artifacts.items()}
+            object.__setattr__(self, "provenance", {**self.provenance, "artifacts": ids})
+        object.__setattr__(self, "artifacts", MappingProxyType(dict(self.artifacts)))
         checked = {
             "data": frozen_dataset(self.data),
             "metrics": MappingProxyType({name: _metric(name, value) for name, value in self.metrics.items()}),
@@ -151,7 +161,7 @@ class Result:
 
     def __reduce__(self) -> tuple[Any, ...]:
         parts = (self.data, dict(self.metrics), self.views, self.checks, self.notes, dict(self.provenance))
-        return Result, parts
+        return Result, (*parts, dict(self.artifacts))
 
     @cached_property
     def id(self) -> str:

@@ -125,6 +125,8 @@ class Work:
         task = task_of(spec)
         result = method(self.models.get(spec["model"], line), task, **values)
         result = with_command(result, spec, task, parameters.chosen(method.function, values))
+        for name, artifact in result.artifacts.items():
+            self._store.add_artifact(artifact, title=f"{name} of {title_of(spec, task)}", job=job)
         return Frame({"answer": {"results": [self._store.add_result(result, title=title_of(spec, task), job=job)]}})
 
     def _explain(self, spec: Mapping[str, Any], job: str, line: Line) -> Frame:

@@ -449,3 +449,16 @@ def test_spans_of_positions(opened: Open, pairs: Any) -> None:
     found = opened("llama").sweep(task, "resid_pre[1]@2:5")
     assert found.cells == tuple(Site("resid_pre", 1, position=p) for p in (2, 3, 4))
     assert Span(2, 5).indices(9) == [2, 3, 4]
+
+
+def test_of_the_last_mlp_only_the_end_is_computed(opened: Open, pairs: Any) -> None:
+    model, task, seen = opened("llama", "sdpa"), pairs(), []
+    model.sweep(task, "resid_pre[0]@0")  # finds out once what this network allows
+    mlp = model.anatomy.stacks[""].layers[-1].places["mlp_in"].module
+    with mlp.register_forward_hook(lambda module, args, output: seen.append(tuple(output.shape))):
+        found = model.sweep(task, "resid_pre[*]@*, mlp_in[*]@*")
+        model.sweep(task, "resid_pre[1]@*")
+    assert {shape[1] for shape in seen} > {1}  # what is recorded, and what is written inside it, is whole
+    assert seen[-1][1] == 1
+    expected = model.sweep(task, "resid_pre[*]@*, mlp_in[*]@*", strict=True)
+    assert torch.allclose(found.values, expected.values, equal_nan=True, **EXACT)

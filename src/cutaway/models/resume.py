@@ -123,6 +123,7 @@ class Pass:
             modules.append(taps.ModuleTap(layer.module, "in", self._joining(layer.index)))
             self._inner(layer, modules, attention, inside)
         last = self.layers[-1]
+        modules += self._only_the_end(last)
         modules.append(taps.ModuleTap(last.module, "out", self._leaving(), last.out_index))
         if not self.whole_logits:
             unembed = self.model.anatomy.unembed
@@ -134,6 +135,19 @@ class Pass:
             for tap in inside:
                 stack.enter_context(tap)
             yield found
+
+    def _only_the_end(self, last: Layer) -> list[taps.ModuleTap]:
+        """Of the last layer's MLP only the last position is computed: what it gives the others, nobody reads.
+
+        Its one position is added to all of them, which is right for the last and of no consequence for the rest. Most rows
+        of a growing batch are alive here.
+        """
+        place = last.places.get("mlp_in")
+        inside = any(self.jobs[row].site.kind.startswith("mlp") for row in self.by_layer.get(last.index, []))
+        slim = self.grows and not self.whole_logits and self.model.__dict__.get("_slim_end", False)
+        if not slim or inside or place is None or place.side != "in" or place.flat or last.parallel:
+            return []
+        return [taps.ModuleTap(place.module, "in", lambda value: value[:, -1:], place.index)]
 
     def _passed_over(self, layer: Layer) -> taps.ModuleTap:
         """A layer below every change: it does not run; its output is the base run's (or, in a growing batch, unused)."""

@@ -15,6 +15,7 @@ from cutaway.core.task import Task
 from cutaway.data.countries import COUNTRIES
 from cutaway.data.tasks import ioi as ioi_file
 from cutaway.data.tasks.agreement import ATTRACTORS, SUBJECTS, agreement
+from cutaway.data.tasks.arithmetic import EXAMPLE, arithmetic, pairs
 from cutaway.data.tasks.capitals import capitals
 from cutaway.data.tasks.docstring import ARGUMENTS, METHODS, docstring
 from cutaway.data.tasks.facts import RELATIONS, facts
@@ -34,6 +35,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "docstring": docstring,
     "agreement": agreement,
     "gender_pronoun": gender_pronoun,
+    "arithmetic": arithmetic,
 }
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in TASKS),
@@ -45,6 +47,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *(("docstring", {"contrast": contrast}) for contrast in ("random_def", "random_doc", "random_answer")),
     ("agreement", {"attractor": "any", "verb": "has"}),
     ("gender_pronoun", {"contrast": "profession"}),
+    ("arithmetic", {"operation": "subtract", "form": 3}),
 ]
 # How many of 100 pairs (seed 0) each tokenizer can use.
 KEPT_SMOLLM2 = {
@@ -56,6 +59,7 @@ KEPT_SMOLLM2 = {
     "docstring": 100,
     "agreement": 100,
     "gender_pronoun": 100,
+    "arithmetic": 100,
 }
 
 every_task = pytest.mark.parametrize("name", TASKS)
@@ -109,7 +113,9 @@ def test_every_prompt_has_a_contrast_answers_and_named_words(name: str, paramete
     for prompt, contrast, answers, wrong in zip(task.prompts, task.contrasts, task.answers, task.wrong):
         assert prompt != contrast
         assert not set(answers) & set(wrong)
-        assert not prompt.endswith(" ")
+        assert prompt.endswith(" ") == (
+            name == "arithmetic" and "ends" not in parameters
+        )  # digits are tokens of their own
     for index in range(len(task)):
         for word in task.positions:
             assert re.fullmatch(r"\w+( \w+)*", named(task, word, index))
@@ -367,3 +373,25 @@ def test_the_lists_are_single_tokens_of_smollm2(smollm2: Any) -> None:
     listed = [*words, *SUBJECTS, *ATTRACTORS, *plural]
     ids = smollm2([f" {word}" for word in listed], add_special_tokens=False)["input_ids"]
     assert [word for word, tokens in zip(listed, ids) if len(tokens) > 1] == []
+
+
+@pytest.mark.parametrize("operation", ["add", "subtract"])
+def test_arithmetic_is_right_and_its_contrast_is_another_question(operation: str) -> None:
+    found = arithmetic(n=60, seed=3, operation=operation)  # type: ignore[arg-type]
+    sign = 1 if operation == "add" else -1
+    for prompt, contrast, right, wrong, (start, _), (second, _) in zip(
+        found.prompts,
+        found.contrasts,
+        found.answers,
+        found.wrong,
+        found.positions["a"],
+        found.positions["b"],
+        strict=True,
+    ):
+        assert int(prompt[start]) + sign * int(prompt[second]) == int(right[0])
+        assert int(contrast[start]) + sign * int(contrast[second]) == int(wrong[0]) != int(right[0])
+        assert (prompt[start], prompt[second]) != tuple(map(str, EXAMPLE[operation]))  # type: ignore[index]
+    words = arithmetic(n=60, seed=3, operation=operation, ends="word")  # type: ignore[arg-type]
+    assert [prompt + " " for prompt in words.prompts] == list(found.prompts)
+    assert [answer[0] for answer in words.answers] == [f" {answer[0]}" for answer in found.answers]
+    assert len(pairs(operation)) == 35  # type: ignore[arg-type]

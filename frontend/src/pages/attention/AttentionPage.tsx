@@ -1,13 +1,12 @@
-import { useQuery } from "@tanstack/react-query";
 import { useCallback, useEffect, useId, useState } from "react";
 import { Link } from "react-router";
 
-import { api } from "../../api/client";
 import { Problem } from "../../layout/Problem";
 import { useTheme, type Theme } from "../../layout/theme";
 import { ModelChooser } from "../../parts/ModelChooser";
-import { firstModel, isBusy, useModels, useOpened, whileBusy } from "../../parts/models";
+import { firstModel, isBusy, useModels } from "../../parts/models";
 import { useUrl } from "../../parts/url";
+import { useAnatomy } from "../model/useAnatomy";
 import type { Anatomy } from "../model/anatomy";
 import "./attention.css";
 import { headColour } from "./colours";
@@ -33,15 +32,7 @@ export default function AttentionPage() {
   const { params, set } = useUrl();
   const models = useModels();
   const model = params.get("model") ?? (models.data ? firstModel(models.data) : "");
-  const opened = useOpened(model);
-  const anatomy = useQuery({
-    queryKey: ["anatomy", model],
-    queryFn: async ({ signal }) => ({ ...(await api.anatomy<Anatomy>(model, signal)), model }),
-    enabled: opened.ready,
-    staleTime: Infinity,
-    retry: whileBusy,
-    retryDelay: 1500,
-  });
+  const { opened, anatomy } = useAnatomy(model);
   const text = params.get("text") ?? TEXT;
   const textB = params.get("text_b") ?? "";
   return (

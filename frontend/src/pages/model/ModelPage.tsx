@@ -1,13 +1,12 @@
-import { useQuery } from "@tanstack/react-query";
 import { lazy, Suspense, useEffect, useState, type KeyboardEvent } from "react";
 import { Link } from "react-router";
 
-import { api } from "../../api/client";
 import { Problem } from "../../layout/Problem";
 import { bytes, count } from "../../parts/format";
 import { ModelChooser } from "../../parts/ModelChooser";
-import { firstModel, useModels, useOpened, whileBusy } from "../../parts/models";
+import { firstModel, useModels } from "../../parts/models";
 import { useUrl } from "../../parts/url";
+import { useAnatomy } from "./useAnatomy";
 import { features, type Anatomy, type Box } from "./anatomy";
 import { LayerDrawing, ModelDrawing } from "./AnatomyDrawing";
 import { Key, LayerParts, Pointed } from "./Parts";
@@ -22,16 +21,7 @@ export default function ModelPage() {
   const { params, set } = useUrl();
   const models = useModels();
   const model = params.get("model") ?? (models.data ? firstModel(models.data) : "");
-  const opened = useOpened(model);
-  const anatomy = useQuery({
-    queryKey: ["anatomy", model],
-    // the model's own name may be shorter than the one it is asked for by
-    queryFn: async ({ signal }) => ({ ...(await api.anatomy<Anatomy>(model, signal)), model }),
-    enabled: opened.ready,
-    staleTime: Infinity,
-    retry: whileBusy,
-    retryDelay: 1500,
-  });
+  const { opened, anatomy } = useAnatomy(model);
   const space = params.get("3d") === "1";
   const prompt = params.get("prompt") ?? PROMPT;
   return (

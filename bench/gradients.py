@@ -45,7 +45,8 @@ def by_hand(asked: dict[str, Any], baseline: int) -> dict[str, Any]:
 
 def against_inseq(bench: Bench, ours: Side, inseq: Side, asked: dict[str, Any], steps: int) -> list[Row]:
     """The same steps, then the gap that Inseq reached with them."""
-    work = f"integrated gradients, {len(asked['prompt_ids'])}-token prompt, {TARGETS} target tokens"
+    targets = len(asked["ids"]) - len(asked["prompt_ids"])
+    work = f"integrated gradients, {len(asked['prompt_ids'])}-token prompt, {targets} target tokens"
 
     def both(how: dict[str, Any]) -> dict[str, list[Answer]]:
         calls: dict[str, Call] = {

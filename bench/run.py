@@ -27,9 +27,13 @@ BENCHES = {
     "grid": "residual patching, layer × position, against TransformerLens and nnsight",
     "heads": "every head at the last position, against TransformerLens",
     "gradients": "integrated gradients against Inseq and Captum",
+    "attribution": "saliency, occlusion and integrated gradients of 32 tokens against Inseq, and their memory",
     "lens": "logit lens at 512 tokens against TransformerLens and the naive way",
     "generation": "generation with a steering edit against plain generation",
     "growth": "how a sweep's cost grows with layers × positions",
+    "trace": "causal tracing, layers × positions × kinds × samples, against the plain loop",
+    "edges": "scores of all edges against forward and backward, sets of edges against one forward",
+    "acdc": "pruning edge by edge, against a run of the whole model for each edge",
     "workbench": "pages in a real browser, and a hundred readers while a job runs",
 }
 

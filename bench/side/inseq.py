@@ -99,6 +99,23 @@ def attribute(
     return work
 
 
+def explained(
+    opened: Opened, *, prompt: str, continuation: str, prompt_ids: list[int], ids: list[int], method: str
+) -> worker.Thunk:
+    """Another of Inseq's methods over the same call; sizes are L2 norms, as it shows them."""
+    import inseq
+
+    same_ids(opened, prompt + continuation, ids)
+    model = inseq.load_model(opened.network, method, tokenizer=opened.model.tokenizer, device="cpu")
+
+    def work() -> worker.Values:
+        output = model.attribute(prompt, prompt + continuation, attributed_fn="probability", show_progress=False)
+        values = output.sequence_attributions[0].target_attributions
+        return {"values": (values if values.dim() == 2 else values.norm(dim=-1)).T}
+
+    return work
+
+
 def score(logits: Any, token: int, target: str) -> Any:
     """The score of one token under each row of logits."""
     return logits.softmax(-1)[:, token] if target == "probability" else logits[:, token]
@@ -145,7 +162,38 @@ def captum(
     return work
 
 
-WORKS: dict[str, worker.Work] = {"plain": plain, "attribute": attribute, "captum": captum}
+def captum_of_layers(
+    opened: Opened, *, name: str, weights: list[list[list[float]]], x: list[float], base: list[float]
+) -> worker.Thunk:
+    """One of Captum's methods on a network of linear maps with ReLUs between them."""
+    import captum.attr
+    import torch
+
+    layers: list[torch.nn.Module] = []
+    for matrix in weights:
+        rows = torch.tensor(matrix, dtype=torch.float64)
+        linear = torch.nn.Linear(rows.shape[1], rows.shape[0], bias=False, dtype=torch.float64)
+        linear.weight = torch.nn.Parameter(rows)
+        layers += [linear, torch.nn.ReLU()]
+    network = torch.nn.Sequential(*layers[:-1])
+    inputs, start = (torch.tensor([row], dtype=torch.float64) for row in (x, base))
+    more = {"n_samples": 20_000} if name == "KernelShap" else {}
+
+    def work() -> worker.Values:
+        torch.manual_seed(0)
+        found = getattr(captum.attr, name)(network).attribute(inputs, baselines=start, target=0, **more)
+        return {"values": found[0].detach()}
+
+    return work
+
+
+WORKS: dict[str, worker.Work] = {
+    "plain": plain,
+    "attribute": attribute,
+    "explained": explained,
+    "captum": captum,
+    "captum_of_layers": captum_of_layers,
+}
 
 if __name__ == "__main__":
     worker.serve(imports, prepare, WORKS, ("inseq", "captum"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.side import worker
+from bench.side import edge_works, pruning, worker
 
 READ = "resid_post[*], z[*], mlp_act[*]"
 
@@ -152,6 +152,49 @@ def gradients(
     return work
 
 
+def explained(
+    model: Any, *, prompt: str, continuation: str, prompt_ids: list[int], ids: list[int], method: str
+) -> worker.Thunk:
+    """Saliency, occlusion with the unknown token, …: every token of the continuation, its probability."""
+    import numpy as np
+
+    import cutaway
+
+    if model.encode(prompt) != prompt_ids or model.encode(prompt + continuation) != ids:
+        raise ValueError("cutaway reads other tokens in the texts than the harness.")
+    more = {"instead": "unk"} if method == "occlusion" else {}
+
+    def work() -> worker.Values:
+        result = getattr(cutaway, method)(
+            model, prompt, continuation=continuation, score="probability", controls=0, **more
+        )
+        values = result.data["attribution"][0]
+        return {"values": np.pad(values, ((0, 0), (0, 1)), constant_values=np.nan)}
+
+    return work
+
+
+def one_backward(model: Any, *, ids: list[int]) -> worker.Thunk:
+    """One forward and one backward to the embeddings by plain PyTorch: the floor of memory."""
+    import torch
+
+    tokens = torch.tensor([ids])
+
+    def work() -> worker.Values:
+        for weight in model.hf.parameters():
+            weight.requires_grad_(False)
+        try:
+            embedded = model.hf.get_input_embeddings()(tokens).requires_grad_(True)
+            value = model.hf(inputs_embeds=embedded, use_cache=False).logits[0, -1].log_softmax(-1).amax()
+            (slope,) = torch.autograd.grad(value, embedded)
+        finally:
+            for weight in model.hf.parameters():
+                weight.requires_grad_(True)
+        return {"values": slope[0].norm(dim=-1)}
+
+    return work
+
+
 def generate(model: Any, *, text: str, tokens: int, layer: int, strength: float, seed: int) -> worker.Thunk:
     """Greedy generation with a steering vector added after one layer."""
     import torch
@@ -183,7 +226,35 @@ def plain_generate(model: Any, *, ids: list[int], tokens: int) -> worker.Thunk:
     return work
 
 
+def sweep_ready(model: Any, *, ids: list[int]) -> worker.Thunk:
+    """What a sweep learns once for an opened model: how far its runs can share work."""
+    from cutaway.models.sweep import tier_of
+
+    def work() -> None:
+        tier_of(model)
+
+    return work
+
+
+def trace(model: Any, *, prompt: str, subject: str, answer: str, samples: int, window: int) -> worker.Thunk:
+    """A causal trace: the probability that each kind, layer and position wins back [kind, layer, position]."""
+    import cutaway
+
+    task = cutaway.Task.from_prompts(prompt, answers=answer, positions={"subject": subject})
+
+    def work() -> worker.Values:
+        found = cutaway.causal_trace(model, task, samples=samples, window=window, controls=0)
+        return {"effect": found.data["effect"].values[0]}
+
+    return work
+
+
 WORKS: dict[str, worker.Work] = {
+    **edge_works.WORKS,
+    "prune": pruning.prune,
+    "one_by_one": pruning.one_by_one,
+    "sweep_ready": sweep_ready,
+    "trace": trace,
     "plain": plain,
     "idle": idle,
     "read": read,
@@ -192,6 +263,8 @@ WORKS: dict[str, worker.Work] = {
     "gradients": gradients,
     "generate": generate,
     "plain_generate": plain_generate,
+    "explained": explained,
+    "one_backward": one_backward,
 }
 
 if __name__ == "__main__":

@@ -93,7 +93,50 @@ def generate(opened: Opened, *, ids: list[int], tokens: int) -> worker.Thunk:
     return work
 
 
-WORKS: dict[str, worker.Work] = {"forward": forward, "lens": lens, "generate": generate}
+def trace(
+    opened: Opened, *, ids: list[int], span: list[int], answer: int, cells: list[list[int]], samples: int, window: int
+) -> worker.Thunk:
+    """A causal trace as the original does it: for each cell one forward of the clean run and the damaged ones."""
+    import numpy as np
+    import torch
+
+    network, (start, stop) = opened.network, span
+    embedding, layers = network.get_input_embeddings(), network.model.layers
+    random = np.random.default_rng([0, 0, 0])
+    size = 3.0 * float(embedding.weight[ids[start:stop]].double().std())
+    noise = torch.zeros(samples + 1, len(ids), embedding.weight.shape[1])
+    drawn = random.standard_normal((samples, stop - start, embedding.weight.shape[1])) * size
+    noise[1:, start:stop] = torch.from_numpy(drawn)
+    rows = torch.tensor([ids] * (samples + 1))
+
+    def probability(modules: list[Any], position: int) -> Any:
+        def carry(module: Any, args: Any, output: Any) -> None:
+            hidden = output if isinstance(output, torch.Tensor) else output[0]
+            hidden[1:, position] = hidden[0, position]
+
+        handles = [embedding.register_forward_hook(lambda module, args, output: output + noise)]
+        handles += [module.register_forward_hook(carry) for module in modules]
+        found = network(rows, use_cache=False).logits[1:, -1].softmax(-1)[:, answer].mean()
+        for handle in handles:
+            handle.remove()
+        return found
+
+    def modules_of(kind: int, layer: int) -> list[Any]:
+        if kind == 0:
+            return [layers[layer]]
+        first = layer - window // 2
+        near = layers[max(0, first) : first + window]
+        return [one.mlp if kind == 1 else one.self_attn for one in near]
+
+    def work() -> worker.Values:
+        damaged = probability([], 0)
+        found = [probability(modules_of(kind, layer), position) - damaged for kind, layer, position in cells]
+        return {"effect": torch.stack(found)}
+
+    return work
+
+
+WORKS: dict[str, worker.Work] = {"trace": trace, "forward": forward, "lens": lens, "generate": generate}
 
 if __name__ == "__main__":
     worker.serve(imports, prepare, WORKS)

@@ -1,6 +1,6 @@
 import { createBrowserRouter, type RouteObject } from "react-router";
 
-import { expectResult, ofMethods, queries } from "./api/queries";
+import { expectResult, ofMethods, ofStudies, queries } from "./api/queries";
 import { Failure } from "./layout/Failure";
 import { Shell } from "./layout/Shell";
 
@@ -8,6 +8,8 @@ import { Shell } from "./layout/Shell";
 const explain = () => import("./pages/explain/ExplainPage");
 const methods = () => import("./pages/methods/MethodsPage");
 const method = () => import("./pages/methods/MethodPage");
+const studies = () => import("./pages/studies/StudiesPage");
+const study = () => import("./pages/studies/StudyPage");
 const results = () => import("./pages/results/ResultsPage");
 const result = () => import("./pages/results/ResultPage");
 const compare = () => import("./pages/compare/ComparePage");
@@ -16,7 +18,7 @@ const attention = () => import("./pages/attention/AttentionPage");
 
 /** Fetch the pages that are small; the drawing in three dimensions waits until it is asked for. */
 export function loadPages(): void {
-  for (const page of [explain, methods, method, results, result, compare, attention]) page().catch(() => undefined); // a page that cannot be fetched now is tried again when it is opened
+  for (const page of [explain, methods, method, studies, study, results, result, compare, attention]) page().catch(() => undefined); // a page that cannot be fetched now is tried again when it is opened
 }
 
 type Page = () => Promise<{ default: React.ComponentType }>;
@@ -50,6 +52,8 @@ export const routes: RouteObject[] = [
           { path: "explain", ...page(explain) },
           { path: "methods", ...page(methods, expectMethods) },
           { path: "methods/*", ...page(method, expectMethods) },
+          { path: "studies", ...page(studies, () => void queries.prefetchQuery(ofStudies)) },
+          { path: "studies/*", ...page(study) },
           { path: "results", ...page(results) },
           { path: "results/:id", ...page(result, ({ id }) => expectResult(id)) },
           {
@@ -73,8 +77,8 @@ function NotFound() {
     <main className="page">
       <h1>There is no such page</h1>
       <p>
-        The pages are <a href="/explain">Explain</a>, <a href="/methods">Methods</a>, <a href="/results">Results</a>,{" "}
-        <a href="/model">Model</a> and <a href="/attention">Attention</a>.
+        The pages are <a href="/explain">Explain</a>, <a href="/methods">Methods</a>, <a href="/studies">Studies</a>,{" "}
+        <a href="/results">Results</a>, <a href="/model">Model</a> and <a href="/attention">Attention</a>.
       </p>
     </main>
   );

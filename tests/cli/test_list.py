@@ -38,7 +38,7 @@ def test_a_section_has_every_entry(cutaway: Cutaway, section: str) -> None:
 
 def test_json_has_all_that_is_known(cutaway: Cutaway) -> None:
     everything = json.loads(cutaway("list", "--json").out)
-    assert sorted(everything) == ["formats", "methods", "renderers", "tasks"]
+    assert sorted(everything) == ["formats", "methods", "renderers", "studies", "tasks"]
     (ioi,) = [entry for entry in everything["tasks"] if entry["name"] == "ioi"]
     assert ioi["cites"] == "wang2022"
     assert ioi["distribution"] == "cutaway"
@@ -71,7 +71,7 @@ def test_choices_are_written_out(cutaway: Cutaway) -> None:
 def test_an_unknown_name_gets_the_nearest(cutaway: Cutaway) -> None:
     said = cutaway("list", "metods")
     assert said.status == 2
-    assert said.err.startswith("There is no method, task or section 'metods'; did you mean 'methods'?")
+    assert said.err.startswith("There is no method, task, study or section 'metods'; did you mean 'methods'?")
 
 
 def test_a_plug_in_file_that_is_absent_is_a_sentence(cutaway: Cutaway, tmp_path: Path) -> None:
@@ -81,7 +81,18 @@ def test_a_plug_in_file_that_is_absent_is_a_sentence(cutaway: Cutaway, tmp_path:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["list"], ["list", "--json"], ["list", "ioi"], ["run", "--help"], ["--version"]]
+    "words",
+    [
+        ["--help"],
+        ["list"],
+        ["list", "--json"],
+        ["list", "ioi"],
+        ["run", "--help"],
+        ["--version"],
+        ["list", "studies"],
+        ["study", "list"],
+        ["study", "report", "--json"],
+    ],
 )
 def test_what_only_tells_does_not_import_torch(words: list[str]) -> None:
     code = (

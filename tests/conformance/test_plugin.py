@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cutaway.core import registry
-from cutaway.testing import METHOD_LAWS, check_method, tiny
+from cutaway.testing import METHOD_LAWS, STUDY_LAWS, check_method, check_study, tiny
 
 PACKAGE = Path(__file__).parents[1] / "plugin_package"
 NAME = "cutaway-margin/margin"
@@ -34,7 +34,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def on_path(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(site))
     yield
-    for module in ("cutaway_margin", "cutaway_margin.margin"):
+    for module in ("cutaway_margin", "cutaway_margin.margin", "cutaway_margin.lead"):
         sys.modules.pop(module, None)
 
 
@@ -61,6 +61,24 @@ def test_strangers_can_be_turned_off(site: Path) -> None:
 @pytest.mark.parametrize("law", METHOD_LAWS)
 def test_it_keeps_the_laws(law: str) -> None:
     check_method(NAME, laws=[law])
+
+
+@pytest.mark.usefixtures("on_path")
+@pytest.mark.parametrize("law", STUDY_LAWS)
+def test_its_study_keeps_the_laws(law: str) -> None:
+    check_study("cutaway-margin/lead", laws=[law])
+
+
+@pytest.mark.usefixtures("on_path")
+def test_its_study_is_in_the_gallery_and_recorded_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cutaway.runtime.study_records import SHIPPED, place_to_write
+    from cutaway.studies.report import standings
+
+    monkeypatch.delenv("CUTAWAY_RECORDS", raising=False)
+    names = [standing.study.name for standing in standings({}) if standing.study]
+    assert "cutaway-margin/lead" in names
+    assert "cutaway-margin/lead" not in [each.study.name for each in standings({}, strangers=False) if each.study]
+    assert place_to_write("cutaway-margin/lead") != SHIPPED
 
 
 @pytest.mark.usefixtures("on_path")

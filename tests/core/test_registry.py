@@ -192,7 +192,7 @@ def test_a_loose_file_that_is_none_is_refused(tmp_path: Path) -> None:
     ):
         registry.load_file(tmp_path / "absent.py")
     (tmp_path / "empty.py").write_text("x = 1\n")
-    with pytest.raises(MethodError, match=r"empty\.py holds no method, task or renderer; .*@cutaway\.method"):
+    with pytest.raises(MethodError, match=r"empty\.py holds no method, task, study or renderer; .*@cutaway\.method"):
         registry.load_file(tmp_path / "empty.py")
     (tmp_path / "bad.py").write_text("def (\n")
     with pytest.raises(MethodError, match=r"bad\.py is not valid Python \(line 1: "):

@@ -186,3 +186,18 @@ def test_the_ruler_draws_interval_control_and_measured_in_their_places() -> None
 )
 def test_what_is_left_out_is_said(make: Callable[..., Result], kind: str, size: int, said: str) -> None:
     assert said in "".join(parsed(make(kind, size, 1.0)).itertext())
+
+
+def test_nodes_that_are_sites_stand_by_layer_and_others_by_depth() -> None:
+    from cutaway.drawing.shapes.layers import layered
+    from cutaway.drawing.shapes.network import site_columns
+
+    names = ["embed", "z[3].head[1]", "z[0].head[2]", "mlp_contrib[0]", "z[0].head[0]", "logits"]
+    columns = site_columns(names)
+    assert columns == {0: 0, 2: 1, 4: 1, 3: 2, 1: 3, 5: 4}
+    # A shortcut from the embeddings to the last layer does not move that layer to the front.
+    made = layered(range(6), [(0, 1), (1, 5), (0, 3)], columns=columns)
+    assert [sorted(node for node in layer if node >= 0) for layer in made.order] == [[0], [2, 4], [3], [1], [5]]
+    assert len(made.stops[0, 1]) == 2
+    assert site_columns(["embed", "a head"]) is None
+    assert site_columns(["z[*]"]) is None

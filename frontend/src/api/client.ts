@@ -3,6 +3,7 @@
 import { decodeBundle, type Bundle } from "./arrays";
 import type {
   Ablation,
+  EdgeTested,
   Edit,
   ExplainJob,
   Generated,
@@ -18,6 +19,9 @@ import type {
   Reference,
   ResultRecord,
   ResultSummary,
+  StudyEntry,
+  StudyPicture,
+  StudyRecord,
   TaskEntry,
   Tokenized,
 } from "./types";
@@ -98,6 +102,11 @@ async function send<T>(method: string, path: string, body?: unknown, signal?: Ab
   return (text ? JSON.parse(text) : undefined) as T;
 }
 
+/** Where the server has a study; the slash in the name of a plug-in's is written `--`. */
+export function studyPlace(name: string): string {
+  return `/studies/${encodeURIComponent(name.replace("/", "--"))}`;
+}
+
 export interface ResultsQuery {
   text?: string;
   method?: string;
@@ -112,6 +121,9 @@ export interface ResultsQuery {
 export const api = {
   health: (signal?: AbortSignal) => json<Health>("/health", signal),
   methods: (signal?: AbortSignal) => json<Method[]>("/methods", signal),
+  studies: (signal?: AbortSignal) => json<StudyEntry[]>("/studies", signal),
+  study: (name: string, signal?: AbortSignal) => json<StudyRecord>(studyPlace(name), signal),
+  studyPicture: (name: string, signal?: AbortSignal) => json<StudyPicture>(`${studyPlace(name)}/picture`, signal),
   tasks: (signal?: AbortSignal) => json<TaskEntry[]>("/tasks", signal),
   references: (signal?: AbortSignal) => json<Record<string, Reference>>("/references", signal),
   models: (signal?: AbortSignal) => json<ModelEntry[]>("/models", signal),
@@ -128,6 +140,10 @@ export const api = {
     body: { model: string; text: string; sites: string[]; answer?: string; controls?: number; seed?: number },
     signal?: AbortSignal,
   ) => send<Ablation>("POST", "/ablate", body, signal),
+  edge: (
+    body: { model: string; text: string; contrast: string; edge: string; controls?: number; seed?: number },
+    signal?: AbortSignal,
+  ) => send<EdgeTested>("POST", "/edge", body, signal),
   generate: (body: { model: string; text: string; max_new_tokens: number }, signal?: AbortSignal) =>
     send<Generated>("POST", "/generate", body, signal),
   activations: async (

@@ -25,6 +25,11 @@ export const ofMethods = {
   queryFn: ({ signal }: { signal: AbortSignal }) => api.methods(signal),
 };
 
+export const ofStudies = {
+  queryKey: ["studies"],
+  queryFn: ({ signal }: { signal: AbortSignal }) => api.studies(signal),
+};
+
 /** Begin to fetch a result while the page that shows it is still loading. */
 export function expectResult(id: string | undefined): void {
   if (id) void queries.prefetchQuery(ofResult(id));

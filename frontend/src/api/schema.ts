@@ -84,6 +84,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/edge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Edge
+         * @description The prediction when one edge carries what it does for another text, beside random edges of the same kinds.
+         */
+        post: operations["edge_api_edge_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/generate": {
         parameters: {
             query?: never;
@@ -436,6 +456,86 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/studies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Studies
+         * @description Every paper of the list, with its claims and verdicts.
+         */
+        get: operations["studies_api_studies_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/studies/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Study
+         * @description One study with its record.
+         */
+        get: operations["study_api_studies__name__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/studies/{name}/array/{array}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Array
+         * @description An array of the picture, or the part of it that the query selects.
+         */
+        get: operations["array_api_studies__name__array__array__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/studies/{name}/picture": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Picture
+         * @description What shows a study, without its numbers.
+         */
+        get: operations["picture_api_studies__name__picture_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/tasks": {
         parameters: {
             query?: never;
@@ -667,6 +767,54 @@ export interface components {
             verdict: string;
         };
         /**
+         * ClaimRecord
+         * @description A sentence of a paper beside what was measured.
+         */
+        ClaimRecord: {
+            /** Control */
+            control: string;
+            /** Criterion */
+            criterion: string;
+            /** High */
+            high: number | null;
+            /** Key */
+            key: string;
+            /**
+             * Known
+             * @description How the paper's figure is known, in words.
+             */
+            known: string;
+            /** Low */
+            low: number | null;
+            /** Mark */
+            mark: string;
+            /** Note */
+            note: string;
+            /** Ours */
+            ours: number | null;
+            /**
+             * Said
+             * @description Our figure with its unit and interval.
+             */
+            said: string;
+            /** Sentence */
+            sentence: string;
+            /**
+             * Theirs
+             * @description The paper's figure, with how it is known where it was not read.
+             */
+            theirs: string;
+            /** Unit */
+            unit: string;
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "reproduced" | "same phenomenon at small scale" | "not reproduced" | "not tested here";
+            /** Where */
+            where: string;
+        };
+        /**
          * Control
          * @description The answer's probability without random parts of the same kind.
          */
@@ -686,6 +834,69 @@ export interface components {
             outside: boolean;
             /** Values */
             values: number[];
+        };
+        /**
+         * EdgeAsked
+         * @description What becomes of the prediction when one edge carries what it does for another text.
+         */
+        EdgeAsked: {
+            /** Contrast */
+            contrast: string;
+            /**
+             * Controls
+             * @default 20
+             */
+            controls?: number;
+            /**
+             * Edge
+             * @description SOURCE -> TARGET, as in z[3].head[2] -> q[7].head[1].
+             */
+            edge: string;
+            /** Model */
+            model: string;
+            /**
+             * Seed
+             * @default 0
+             */
+            seed?: number;
+            /** Text */
+            text: string;
+            /** Top */
+            top?: number | null;
+        };
+        /**
+         * EdgeControl
+         * @description The divergence under random edges of the same kinds.
+         */
+        EdgeControl: {
+            /** High */
+            high: number;
+            /** Low */
+            low: number;
+            /** Middle */
+            middle: number;
+            /** N */
+            n: number;
+            /** Outside */
+            outside: boolean;
+        };
+        /**
+         * EdgeTested
+         * @description The prediction with one edge changed.
+         */
+        EdgeTested: {
+            /** After */
+            after: components["schemas"]["Candidate"][];
+            answer: components["schemas"]["Candidate"];
+            /** Before */
+            before: components["schemas"]["Candidate"][];
+            contrast_answer: components["schemas"]["Candidate"];
+            control: components["schemas"]["EdgeControl"] | null;
+            /** Edge */
+            edge: string;
+            /** Kl */
+            kl: number;
+            logit_difference: components["schemas"]["Change"];
         };
         /**
          * Edit
@@ -870,6 +1081,16 @@ export interface components {
             task_parameters?: {
                 [key: string]: unknown;
             };
+        };
+        /**
+         * MethodUsed
+         * @description A method that a study uses.
+         */
+        MethodUsed: {
+            /** Exists */
+            exists: boolean;
+            /** Name */
+            name: string;
         };
         /**
          * ModelEntry
@@ -1124,6 +1345,131 @@ export interface components {
             required: boolean;
         };
         /**
+         * StudyEntry
+         * @description A paper of the list, and what became of it.
+         */
+        StudyEntry: {
+            /** Authors */
+            authors: string;
+            /** Claims */
+            claims: components["schemas"]["ClaimRecord"][];
+            /** Item */
+            item: string;
+            /** Link */
+            link: string;
+            /**
+             * Listed
+             * @description The link in the list, where that leads elsewhere.
+             */
+            listed: string;
+            /** Methods */
+            methods: components["schemas"]["MethodUsed"][];
+            /** Note */
+            note: string;
+            /** Question */
+            question: string;
+            /** Scale */
+            scale: string | null;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "recorded" | "not run yet" | "to come";
+            /**
+             * Study
+             * @description Name of its study, where there is one.
+             */
+            study: string | null;
+            /** Title */
+            title: string;
+            /** Year */
+            year: number;
+        };
+        /**
+         * StudyPicture
+         * @description The result that shows a study, without its numbers.
+         */
+        StudyPicture: {
+            /** Arrays */
+            arrays: components["schemas"]["ArrayInfo"][];
+            /** Checks */
+            checks: components["schemas"]["Check"][];
+            /** Dims */
+            dims: {
+                [key: string]: number;
+            };
+            /** Id */
+            id: string;
+            /** Notes */
+            notes: string[];
+            /** Provenance */
+            provenance: {
+                [key: string]: unknown;
+            };
+            /** Views */
+            views: components["schemas"]["View"][];
+        };
+        /**
+         * StudyRecord
+         * @description The same, with all that the record of its run says.
+         */
+        StudyRecord: {
+            /** About */
+            about: string[];
+            /** Authors */
+            authors: string;
+            /** Claims */
+            claims: components["schemas"]["ClaimRecord"][];
+            /** Command */
+            command: string;
+            /** Differs */
+            differs: string;
+            /** Doc */
+            doc: string;
+            /** Item */
+            item: string;
+            /** Link */
+            link: string;
+            /**
+             * Listed
+             * @description The link in the list, where that leads elsewhere.
+             */
+            listed: string;
+            /** Methods */
+            methods: components["schemas"]["MethodUsed"][];
+            /** Note */
+            note: string;
+            /**
+             * Picture
+             * @description Whether its picture was kept.
+             */
+            picture: boolean;
+            /** Question */
+            question: string;
+            /** Record */
+            record: {
+                [key: string]: unknown;
+            } | null;
+            /** Scale */
+            scale: string | null;
+            /** Stale */
+            stale: boolean;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "recorded" | "not run yet" | "to come";
+            /**
+             * Study
+             * @description Name of its study, where there is one.
+             */
+            study: string | null;
+            /** Title */
+            title: string;
+            /** Year */
+            year: number;
+        };
+        /**
          * TaskEntry
          * @description A task of the registry.
          */
@@ -1349,6 +1695,39 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["AttentionScores"];
+                };
+            };
+            /** @description What happened, what is allowed, and what to write instead. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"];
+                };
+            };
+        };
+    };
+    edge_api_edge_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EdgeAsked"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EdgeTested"];
                 };
             };
             /** @description What happened, what is allowed, and what to write instead. */
@@ -2002,6 +2381,133 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["PythonLines"];
+                };
+            };
+            /** @description What happened, what is allowed, and what to write instead. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"];
+                };
+            };
+        };
+    };
+    studies_api_studies_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StudyEntry"][];
+                };
+            };
+            /** @description What happened, what is allowed, and what to write instead. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"];
+                };
+            };
+        };
+    };
+    study_api_studies__name__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a study, with -- for the / of a plug-in's; or an item of the list, such as P34. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StudyRecord"];
+                };
+            };
+            /** @description What happened, what is allowed, and what to write instead. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"];
+                };
+            };
+        };
+    };
+    array_api_studies__name__array__array__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a study, with -- for the / of a plug-in's; or an item of the list, such as P34. */
+                name: string;
+                array: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Numbers in C order, little-endian; text as a flat list. The headers X-Dims, X-Shape and X-Dtype say what they are. Every dimension may be selected in the query: DIM=3, DIM=0:10, DIM=0:100:2. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown[];
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description What happened, what is allowed, and what to write instead. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"];
+                };
+            };
+        };
+    };
+    picture_api_studies__name__picture_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a study, with -- for the / of a plug-in's; or an item of the list, such as P34. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StudyPicture"];
                 };
             };
             /** @description What happened, what is allowed, and what to write instead. */

@@ -22,8 +22,12 @@ export function arrayOf(source: ResultSource, name: string): ArrayInfo | undefin
   return source.arrays.find((array) => array.name === name);
 }
 
-/** A result of the server. Slices that were asked for are kept, the newest `limit` of them. */
-export function httpSource(record: Pick<ResultRecord, "id" | "dims" | "arrays">, limit = 200): ResultSource {
+/** A result of the server, found at `place`. Slices that were asked for are kept, the newest `limit` of them. */
+export function httpSource(
+  record: Pick<ResultRecord, "id" | "dims" | "arrays">,
+  place = `/results/${record.id}`,
+  limit = 200,
+): ResultSource {
   const kept = new Map<string, NdArray>();
   return {
     id: record.id,
@@ -33,7 +37,7 @@ export function httpSource(record: Pick<ResultRecord, "id" | "dims" | "arrays">,
       const info = record.arrays.find((array) => array.name === name);
       if (!info) throw new Error(`The result has no array named ${name}.`);
       const query = selectionQuery(info, selection).toString();
-      const path = `/results/${record.id}/array/${encodeURIComponent(name)}${query && `?${query}`}`;
+      const path = `${place}/array/${encodeURIComponent(name)}${query && `?${query}`}`;
       const known = kept.get(path);
       if (known) {
         kept.delete(path);

@@ -90,3 +90,16 @@ export interface Ablation {
   control: { mean: number; low: number; high: number; n: number; outside: boolean } | null;
   do: string;
 }
+
+/** The prediction when one edge carries what it does for another text. */
+export type EdgeTested = Schemas["EdgeTested"];
+
+/** A paper of the list, and what became of it. */
+export type StudyEntry = Schemas["StudyEntry"];
+export type StudyClaim = Schemas["ClaimRecord"];
+export type StudyRecord = Refined<Schemas["StudyRecord"], { record: Record<string, Json> | null }>;
+/** What shows a study: a result without its numbers. */
+export type StudyPicture = Refined<
+  Schemas["StudyPicture"],
+  { views: View[]; checks: Check[]; arrays: ArrayInfo[]; provenance: Record<string, Json> }
+>;

@@ -9,6 +9,7 @@ import { useTheme } from "./theme";
 const PAGES: [string, string][] = [
   ["/explain", "Explain"],
   ["/methods", "Methods"],
+  ["/studies", "Studies"],
   ["/results", "Results"],
   ["/model", "Model"],
   ["/attention", "Attention"],

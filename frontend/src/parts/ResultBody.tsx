@@ -4,6 +4,8 @@ import { useNavigate } from "react-router";
 import type { Json, ResultRecord } from "../api/types";
 import { number, readable } from "../views/words";
 import { CheckCard } from "./CheckCard";
+import { edgeChosen, type EdgeChosen } from "./edges";
+import { EdgeTest } from "./EdgeTest";
 import { Picture, useSource, type Hover } from "./Pictures";
 import { partChosen, pathOf } from "./sites";
 
@@ -25,11 +27,14 @@ export function ResultBody({ record, view, at, onAt, hover, onHover, tools }: Pr
   const navigate = useNavigate();
   const [ownHover, setOwnHover] = useState<Hover>(null);
   const [ownAt, setOwnAt] = useState<Record<string, number>>({});
+  const [edge, setEdge] = useState<EdgeChosen | null>(null);
   if (!source) return null;
   const shown = record.views
     .map((each, index) => ({ each, index }))
     .filter(({ index }) => view == null || index === view);
   const open = async (chosen: Readonly<Record<string, number>>) => {
+    const arrow = await edgeChosen(source, chosen);
+    if (arrow) return setEdge(arrow);
     const part = await partChosen(source, chosen);
     if (part) navigate(pathOf(part, { model: modelOf(record), text: "" }));
   };
@@ -55,6 +60,15 @@ export function ResultBody({ record, view, at, onAt, hover, onHover, tools }: Pr
             </div>
           ))}
           {!record.views.length && <p className="muted">This result has no pictures.</p>}
+          {edge && (
+            <EdgeTest
+              key={edge.edge}
+              model={modelOf(record)}
+              edge={edge.edge}
+              texts={edge.texts}
+              onClose={() => setEdge(null)}
+            />
+          )}
         </div>
         {record.checks.length > 0 && (
           <div className="stack" id="checks">

@@ -154,8 +154,20 @@ export function Graph({ panel, title, theme, height = 620, hover, onHover, onSel
             const thick = 0.8 + 4.2 * Math.min(1, Math.abs(known) / strongest);
             const stroke = css(colour(SIGNS, known >= 0 ? 0.65 : -0.65, theme));
             const way = wayOf(edge, places);
+            const [only, more] = edge.members;
+            const choose =
+              onSelect && panel.edgeDim !== undefined && only !== undefined && more === undefined
+                ? () => onSelect({ [panel.edgeDim as string]: only })
+                : undefined;
             return (
-              <g key={`${edge.source} ${edge.target}`} opacity={touches(edge) ? 1 : 0.12}>
+              <g
+                key={`${edge.source} ${edge.target}`}
+                opacity={touches(edge) ? 1 : 0.12}
+                onClick={choose}
+                style={choose && { cursor: "pointer" }}
+                data-arrow={choose && only}
+              >
+                {choose && <path d={way.path} fill="none" stroke="transparent" strokeWidth={Math.max(12, thick)} />}
                 <path
                   d={way.path}
                   fill="none"

@@ -119,6 +119,8 @@ export interface Network {
   weightName: string;
   /** The dimension of the names of the nodes, where the view names them. */
   nodeDim?: string | undefined;
+  /** The dimension of the arrows. */
+  edgeDim?: string | undefined;
 }
 
 export interface TablePanel {
@@ -369,6 +371,7 @@ function network(resolved: Resolved, arrays: Arrays): Network {
     weights: weight ? numbers(weight) : new Float64Array(ends[0].length).fill(1),
     weightName: weight ? nameOf(resolved, "weight") : "",
     nodeDim: node?.dims[0],
+    edgeDim: sides[0]?.dims[0],
   };
 }
 

@@ -336,6 +336,16 @@ describe("graph", () => {
     expect(said.length).toBe(3); // the arrow within the layer is not drawn
   });
 
+  it("gives an arrow that is clicked to the page, and no sum of several", async () => {
+    const chosen: Readonly<Record<string, number>>[] = [];
+    const { container } = render(<ViewPicture result={circuit} view={graph} onSelect={(one) => chosen.push(one)} />);
+    await waitFor(() => expect(container.querySelectorAll("[data-arrow]").length).toBe(6));
+    fireEvent.click(container.querySelector('[data-arrow="2"]') as Element);
+    expect(chosen).toEqual([{ edge: 2 }]);
+    fireEvent.click(screen.getByRole("button", { name: "Fold layer 1" }));
+    expect(container.querySelectorAll("[data-arrow]").length).toBe(1); // the others are sums of two
+  });
+
   it("is walked from column to column", async () => {
     render(<ViewPicture result={circuit} view={graph} />);
     const svg = await screen.findByRole("application");

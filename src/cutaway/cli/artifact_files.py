@@ -31,7 +31,9 @@ def asked_for(words: Sequence[str]) -> list[tuple[str, Path]]:
                 f"Write --artifact {path.stem}{SUFFIX}.",
             )
         if not path.absolute().parent.is_dir():
-            raise StoreError(f"the folder {path.parent} does not exist;", "a file is written into one.", "Make it first.")
+            raise StoreError(
+                f"the folder {path.parent} does not exist;", "a file is written into one.", "Make it first."
+            )
         found.append((name, path))
     return found
 

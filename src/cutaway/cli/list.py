@@ -1,6 +1,6 @@
-"""What is there to ask with, and what to ask? `cutaway list`: methods, tasks, views, renderers.
+"""What is there to ask with, and what to ask? `cutaway list`: methods, tasks, studies, views, renderers.
 
-Methods and tasks are read from source files without importing them, so the list is quick and survives a
+Methods, tasks and studies are read from source files without importing them, so the list is quick and survives a
 plug-in that is broken.
 """
 
@@ -22,7 +22,7 @@ from cutaway.core import registry
 from cutaway.core.errors import MethodError, nearest
 from cutaway.core.registry import Entry, Parameter
 
-KINDS = {"methods": "method", "tasks": "task", "renderers": "renderer", "formats": "format"}
+KINDS = {"methods": "method", "tasks": "task", "studies": "study", "renderers": "renderer", "formats": "format"}
 SECTIONS = (*KINDS, "views", "models")
 
 
@@ -32,8 +32,8 @@ def list(
 ) -> None:
     """List methods and tasks, or tell all about one.
 
-    WHAT is methods, tasks, renderers, formats, views or models, to list these alone, or the name of one
-    method or task, to read what it asks, takes and needs.
+    WHAT is methods, tasks, studies, renderers, formats, views or models, to list these alone, or the name of one
+    method, task or study, to read what it asks, takes and needs.
     """
     wanted = (what or "").lower()
     if wanted == "models":
@@ -72,25 +72,25 @@ def records(wanted: str) -> Any:
 
 
 def named(name: str) -> Entry:
-    """The method or task with this name.
+    """The method, task or study with this name.
 
     Raises:
         MethodError: there is neither.
     """
-    known = [entry for kind in ("method", "task") for entry in registry.entries(kind)]
+    known = [entry for kind in ("method", "task", "study") for entry in registry.entries(kind)]
     wanted = name.replace("-", "_")
     for entry in known:
         if wanted in (entry.name.replace("-", "_"), entry.function):
             return entry
     raise MethodError(
-        f"there is no method, task or section {name!r};",
+        f"there is no method, task, study or section {name!r};",
         nearest(wanted, [*SECTIONS, *(entry.name for entry in known)]),
         "`cutaway list` shows methods and tasks.",
     )
 
 
 def details(entry: Entry) -> RenderableType:
-    """All about one method or task."""
+    """All about one method, task or study."""
     title = Text.assemble((entry.name, "bold cyan"), f"  {entry.kind} of {entry.distribution}")
     facts = {"needs": ", ".join(entry.needs), "cites": entry.cites, "from": entry.module}
     return Group(
@@ -98,7 +98,7 @@ def details(entry: Entry) -> RenderableType:
         *(Text(said) for said in (entry.asks, entry.summary) if said),
         *(Text.assemble((f"{key}: ", "dim"), value) for key, value in facts.items() if value),
         Text(),
-        _parameter_table(entry),
+        _claim_table(entry) if entry.kind == "study" else _parameter_table(entry),
         Text(),
         Text.assemble(("Run it: ", "dim"), _example(entry)),
     )
@@ -140,6 +140,16 @@ def _parameter_table(entry: Entry) -> RenderableType:
     return table
 
 
+def _claim_table(entry: Entry) -> RenderableType:
+    """What a study tests, as its file words it."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("claim", "", "paper"):
+        table.add_column(heading, overflow="fold")
+    for claim in entry.facts.get("claims") or ():
+        table.add_row(*(Text(str(claim.get(key) or "")) for key in ("key", "sentence", "theirs")))
+    return table
+
+
 def _in_words(type_text: str) -> str:
     """`Literal['abc', 'swap']` as `abc | swap`."""
     if type_text.startswith("Literal[") and type_text.endswith("]"):
@@ -149,6 +159,8 @@ def _in_words(type_text: str) -> str:
 
 def _example(entry: Entry) -> str:
     start = f"cutaway --plugin {entry.distribution} run" if entry.loose else "cutaway run"
+    if entry.kind == "study":
+        return f"{start.removesuffix(' run')} study run {entry.name} --scale tiny"
     words = [f"{p.name}={p.default}" for p in entry.parameters if (p.default or "").isdigit()][:1]
     if entry.kind == "task":
         return " ".join([start, "logit_lens --task", entry.function, *(f"task.{word}" for word in words)])

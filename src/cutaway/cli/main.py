@@ -42,8 +42,11 @@ class Command:
 
 COMMANDS = (
     Command("explain", "Ask a model"),
+    Command("attribute", "Ask a model"),
     Command("run", "Ask a model"),
     Command("check", "Ask a model"),
+    Command("edit", "Ask a model"),
+    Command("study", "Ask a model"),
     Command("serve", "See what there is"),
     Command("list", "See what there is"),
     Command("models", "See what there is"),

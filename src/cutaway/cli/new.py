@@ -1,4 +1,4 @@
-"""How does one begin a method or a task of one's own? `cutaway new method NAME` writes a file that works.
+"""How does one begin a method, a task or a study of one's own? `cutaway new method NAME` writes a file that works.
 
 What is written is a small true example with its check and its control, and a test that holds it to the laws
 of every method. It runs at once; the rest is changing it.
@@ -18,7 +18,7 @@ from rich.text import Text
 from cutaway.core import registry
 from cutaway.core.errors import ParameterError, nearest
 
-KINDS = ("method", "task")
+KINDS = ("method", "task", "study")
 
 
 def new(
@@ -26,19 +26,22 @@ def new(
     name: Annotated[str, typer.Argument(metavar="NAME", hidden=True)],
     folder: Annotated[Path, typer.Option("--folder", metavar="FOLDER", help="Where the files are written.")] = Path(),
 ) -> None:
-    """Begin a method or a task of your own: a file that works.
+    """Begin a method, a task or a study of your own: a file that works.
 
-    KIND is method or task; NAME is what it will be called, in small letters: answer_rank.
+    KIND is method, task or study; NAME is what it will be called, in small letters: answer_rank.
 
     Beside it stands a test that holds it to the laws of every method. Change the file as you like.
     """
     written = write(kind, name.replace("-", "_"), folder)
     console = Console(highlight=False)
     console.print(f"Wrote {written[0]} and {written[1]}.")
-    example = "--task ioi" if kind == "method" else ""
-    run = f"run {written[0].stem} {example}" if kind == "method" else f"run logit_lens --task {written[0].stem}"
+    run = {
+        "method": f"run {written[0].stem} --task ioi",
+        "task": f"run logit_lens --task {written[0].stem}",
+        "study": f"study run {written[0].stem} --scale tiny",
+    }[kind]
     for label, command in (
-        ("Try it: ", f"cutaway --plugin {written[0]} {run}".rstrip()),
+        ("Try it: ", f"cutaway --plugin {written[0]} {run}"),
         ("Test it:", f"python -m pytest {written[1]}"),
     ):
         console.print(Text.assemble((f"{label} ", "dim"), command), soft_wrap=True)

@@ -2,8 +2,9 @@
 
 Importing sixty method files costs seconds (they need torch); reading them costs milliseconds. A function
 counts when it is decorated, at the top level of the file, with a decorator imported from cutaway:
-`@method(...)`, `@task(...)`, `@renderer(...)`, `@format(...)`, under whatever name it was imported.
-Limits: what stands in the decorator must be written out (text, numbers, tuples of them) to be seen here.
+`@method(...)`, `@task(...)`, `@study(...)`, `@renderer(...)`, `@format(...)`, under whatever name it was imported.
+Limits: what stands in the decorator must be written out (text, numbers, tuples of them) to be seen here; of
+calls only the `Claim(...)`s of a study are read.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 KINDS = ("method", "task", "renderer", "format", "study", "app")
+_OF_A_CLAIM = ("key", "sentence", "theirs", "where", "mark", "at_least", "at_most", "unit")  # by position
 
 
 @dataclass(frozen=True)
@@ -150,13 +152,15 @@ def _kind(called: ast.expr, decorators: Mapping[str, str]) -> str:
 
 def _entry(node: ast.FunctionDef, call: ast.Call, kind: str, path: Path, module: str, tree: ast.Module) -> Entry:
     facts = {k.arg: _literal(k.value) for k in call.keywords if k.arg}
+    if kind == "study":
+        facts["claims"] = _claims(call, path)
     name = _literal(call.args[0]) if call.args else node.name
     needs = facts.get("needs") or ()
     return Entry(
         kind=kind,
         name=str(name or node.name),
         asks=str(facts.get("asks") or ""),
-        cites=str(facts.get("cites") or ""),
+        cites=str(facts.get("cites") or facts.get("paper") or ""),
         needs=(needs,) if isinstance(needs, str) else tuple(needs),
         summary=_summary(node),
         parameters=tuple(_parameters(node, tree, path, module)),
@@ -173,6 +177,23 @@ def _literal(node: ast.expr) -> Any:
         return ast.literal_eval(node)
     except ValueError:
         return None
+
+
+def _claims(call: ast.Call, path: Path) -> tuple[dict[str, Any], ...]:
+    """What stands in each `Claim(...)` of a study, by name; the tuple may have a name of its own in the file."""
+    written = next((k.value for k in call.keywords if k.arg == "claims"), None)
+    if isinstance(written, ast.Name):
+        written = _assignments(path).get(written.id)
+    if not isinstance(written, ast.Tuple | ast.List):
+        return ()
+    return tuple(
+        {
+            **dict(zip(_OF_A_CLAIM, map(_literal, claim.args))),
+            **{k.arg: _literal(k.value) for k in claim.keywords if k.arg},
+        }
+        for claim in written.elts
+        if isinstance(claim, ast.Call) and ast.unparse(claim.func).rpartition(".")[2] == "Claim"
+    )
 
 
 def _summary(node: ast.FunctionDef) -> str:

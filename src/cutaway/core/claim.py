@@ -129,8 +129,8 @@ class Claim:
 
     @property
     def verdict(self) -> Verdict:
-        """The outcome in words."""
-        if self.holds is None:
+        """The outcome in words. At the scale `tiny` weights are random: it shows that a study runs, and tests nothing."""
+        if self.holds is None or self.scale == "tiny":
             return "not tested here"
         if not self.holds:
             return "not reproduced"

@@ -1,4 +1,4 @@
-"""Which methods, tasks, renderers and formats are there, and how is one got by name?
+"""Which methods, tasks, studies, renderers and formats are there, and how is one got by name?
 
 One door for ours and others': packages announce modules under the entry-point group `cutaway`, and so does
 cutaway itself. `entries` reads the
@@ -42,7 +42,8 @@ __all__ = [
 
 GROUP = "cutaway"
 OURS = "cutaway"
-_ERRORS: dict[str, type[CutawayError]] = {"method": MethodError, "task": TaskError}
+_ERRORS: dict[str, type[CutawayError]] = {"method": MethodError, "task": TaskError, "study": MethodError}
+_LISTED = ("method", "task", "study")  # what people add and name
 _files: dict[Path, str] = {}  # loose files given by --plugin, with the module name of each
 
 
@@ -102,8 +103,9 @@ def find(kind: str, name: str) -> Entry:
     if bare:
         names = ", ".join(e.name for e in bare)
         raise error(f"several plug-ins have a {kind} {name!r}:", f"{names}.", f"Write {bare[0].name}.")
-    advice = f"`cutaway list {kind}s` shows them all." if kind in ("method", "task") else ""
-    options = {e.name for e in known} | {e.function for e in known if kind in ("method", "task")}
+    plural = "studies" if kind == "study" else f"{kind}s"
+    advice = f"`cutaway list {plural}` shows them all." if kind in _LISTED else ""
+    options = {e.name for e in known} | {e.function for e in known if kind in _LISTED}
     raise error(f"there is no {kind} {name!r};", nearest(wanted, options), advice)
 
 
@@ -144,8 +146,8 @@ def load_file(path: str | Path) -> list[Entry]:
         where = f"line {error.lineno}: {error.msg}"
         raise MethodError(f"{file} is not valid Python ({where});", "a plug-in is a Python file.") from error
     if not found:
-        expected = "a plug-in has functions decorated with @cutaway.method(...) or @cutaway.task(...)."
-        raise MethodError(f"{file} holds no method, task or renderer;", expected, advice)
+        expected = "a plug-in has functions decorated with @cutaway.method(...), @cutaway.task(...) or @study(...)."
+        raise MethodError(f"{file} holds no method, task, study or renderer;", expected, advice)
     _files[file] = _module_name(file)
     return [_loose(entry, file) for entry in found]
 

@@ -3,7 +3,8 @@
 `@study` names the paper and its claims with their criteria; the function takes a `StudyRun`, which says at what scale it
 runs and keeps what its steps give, and returns `Findings`. A study that was interrupted runs again and finds its
 finished steps kept. Who keeps them is not its business: on its own it keeps them in memory.
-Limits: steps give Results or JSON values; what a step depends on is its name, the study's file, scale and seed.
+Limits: steps give Results, Artifacts or JSON values; what a step depends on is its name, the study's file, scale and
+seed.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args
 
 from cutaway.core.claim import Claim, Figure, Scale
 from cutaway.core.errors import MethodError, ParameterError, nearest
+from cutaway.core.provenance import OpenModel, record_of_model
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from cutaway.core.result import Result
 
 T = TypeVar("T")
+M = TypeVar("M", bound=OpenModel)
 
 
 class Keeper(Protocol):
@@ -29,8 +34,14 @@ class Keeper(Protocol):
     def step(self, name: str, make: Callable[[], T]) -> T:
         """What was kept under this name, or what `make` gives, which is then kept."""
 
-    def trained(self, name: str, make: Callable[[], Any]) -> Any:
-        """The model that was trained under this name, or the one that `make` trains, which is then kept."""
+    def trained(self, name: str, train: Callable[[StudyRun], Any], run: StudyRun) -> Any:
+        """The model that was trained under this name, or the one that `train` gives, which is then kept."""
+
+    def scratch(self, name: str) -> Path | None:
+        """A folder for what a training under way keeps; None where nothing outlives this process."""
+
+    def seen(self, model: OpenModel) -> None:
+        """Something is measured on this model."""
 
 
 @dataclass
@@ -38,16 +49,64 @@ class InMemory:
     """Keeps for as long as this object lives."""
 
     kept: dict[str, Any] = field(default_factory=dict)
+    models: list[dict[str, Any]] = field(default_factory=list)
 
     def step(self, name: str, make: Callable[[], T]) -> T:
         """See `Keeper`."""
         if name not in self.kept:
-            self.kept[name] = make()
+            self.kept[name] = keepable(make(), name)
         return self.kept[name]
 
-    def trained(self, name: str, make: Callable[[], Any]) -> Any:
+    def trained(self, name: str, train: Callable[[StudyRun], Any], run: StudyRun) -> Any:
         """See `Keeper`."""
-        return self.step(f"trained {name}", make)
+        if (place := f"trained {name}") not in self.kept:
+            self.kept[place] = train(run)
+        return self.kept[place]
+
+    def scratch(self, name: str) -> Path | None:
+        """See `Keeper`."""
+        return None
+
+    def seen(self, model: OpenModel) -> None:
+        """See `Keeper`."""
+        record = record_of_model(model)
+        if record not in self.models:
+            self.models.append(record)
+
+
+def keepable(value: Any, step: str) -> Any:
+    """What a step gave, as it will be read back: numbers of numpy become Python's, tuples become lists.
+
+    Raises:
+        MethodError: it cannot be kept.
+    """
+    from cutaway.core.artifact import Artifact
+    from cutaway.core.result import Result
+
+    match value:
+        case None | bool() | int() | float() | str() | Result() | Artifact():
+            return value
+        case Mapping():
+            return {_text_key(key, step): keepable(each, step) for key, each in value.items()}
+        case list() | tuple():
+            return [keepable(each, step) for each in value]
+    if callable(getattr(value, "tolist", None)):  # arrays of numpy and tensors are lists of numbers
+        return keepable(value.tolist(), step)
+    raise MethodError(
+        f"the step {step!r} gave {type(value).__name__};",
+        "a step gives a Result, an Artifact, numbers, texts, or lists and mappings of them.",
+        "Return what the later steps need of it.",
+    )
+
+
+def _text_key(key: Any, step: str) -> str:
+    if not isinstance(key, str):
+        raise MethodError(
+            f"the step {step!r} gave a mapping with the key {key!r};",
+            "keys are text, or they would be read back as other keys.",
+            f"Write str(key), such as {str(key)!r}.",
+        )
+    return key
 
 
 @dataclass(frozen=True)
@@ -79,8 +138,22 @@ class StudyRun:
         return self.keeper.step(name, make)
 
     def trained(self, name: str, train: Callable[[StudyRun], Any]) -> Any:
-        """The model that a study trains, an opened `Model`: trained now, or kept from before."""
-        return self.keeper.trained(name, lambda: train(self))
+        """The model that a study trains, an opened `Model`: trained now, or kept from before.
+
+        Args:
+            name: of the model, such as `bracket_classifier`.
+            train: a function of the study's file; it and what it uses of its file are the recipe.
+        """
+        return self.keeper.trained(name, train, self)
+
+    def scratch(self, name: str) -> Path | None:
+        """A folder for the checkpoints of a training (`keep=` of `models.training.train`), or None."""
+        return self.keeper.scratch(name)
+
+    def seen(self, model: M) -> M:
+        """The same model, which the record of this run will name."""
+        self.keeper.seen(model)
+        return model
 
     def size(self, *, tiny: T, small: T, paper: T) -> T:
         """One of three values, by scale."""

@@ -38,9 +38,12 @@ class Function:
     words: tuple[str, ...]
 
 
-@lru_cache(maxsize=1)
-def files() -> tuple[str, ...]:
-    """The text of every source file of the library, in the order of their paths.
+@lru_cache(maxsize=4)
+def files(most: int | None = None) -> tuple[str, ...]:
+    """The text of the library's source files, in the order of their paths.
+
+    Args:
+        most: only so many, from the first on.
 
     Raises:
         TaskError: this Python came without source files.
@@ -52,6 +55,8 @@ def files() -> tuple[str, ...]:
             text = path.read_text(encoding="utf-8", errors="ignore")
             if 500 <= len(text) <= _LARGEST:
                 found.append(text)
+        if len(found) == most:
+            break
     if not found:
         raise TaskError(
             "This Python has no source files of its library.", "", "Install its source, or use another Python."
@@ -59,11 +64,15 @@ def files() -> tuple[str, ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=1)
-def functions() -> tuple[Function, ...]:
-    """Every function of the library that takes an argument, in the order of files and lines."""
+@lru_cache(maxsize=4)
+def functions(most: int | None = None) -> tuple[Function, ...]:
+    """The library's functions that take an argument, in the order of files and lines.
+
+    Args:
+        most: only those of so many files.
+    """
     found = []
-    for text in files():
+    for text in files(most):
         try:
             tree = ast.parse(text)
         except SyntaxError:

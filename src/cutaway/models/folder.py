@@ -14,6 +14,7 @@ checkpoints without generation_config.json, are converted with their files mappe
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -39,6 +40,7 @@ _VOCABULARIES = (
 )
 
 
+TOY = "cutaway_toy"  # the type of our own small networks (`toy_parts.MODEL_TYPE`, which needs torch)
 PIECE = 1 << 22  # numbers that are converted at a time
 _CODES = {
     "F32": "float32",
@@ -83,6 +85,8 @@ def load(folder: Path, name: str, how: Load) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoTokenizer
 
     _check_vocabulary(folder, name)
+    if (read_json(folder / "config.json") or {}).get("model_type") == TOY:
+        toys().register()
     with quiet(), torch.random.fork_rng(devices=()):  # weights that are missing would be drawn
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=how.code)
@@ -192,12 +196,19 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def toys() -> Any:
+    """The module of our own small networks, which transformers is told of when a folder holds one."""
+    return importlib.import_module("cutaway.models.toy")
+
+
 def auto_class(config: Any) -> Any:
     """The class of transformers that opens this configuration with the head that its checkpoint has."""
     import transformers
     from transformers.models.auto import modeling_auto as auto
 
     architecture, kind = (config.architectures or [""])[0], config.model_type
+    if kind == TOY:
+        return toys().auto_class(config)
     remote = getattr(config, "auto_map", None) or {}
     causal, masked = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if not architecture and kind in causal and kind not in masked:

@@ -21,7 +21,7 @@ from cutaway.core.errors import ModelError, PlanError, TaskError, nearest
 from cutaway.core.run import Run
 from cutaway.core.site import Site, Span, parse_sites
 from cutaway.core.tokens import plain_ids, token_texts
-from cutaway.models import forward, unembedding
+from cutaway.models import forward, projections, unembedding
 from cutaway.models.anatomy import Anatomy
 from cutaway.models.encode import Encoded, Prompts, encode
 from cutaway.models.forward import Request
@@ -291,6 +291,18 @@ class Model:
             )
         weight = projection_weight(part.output_projection)
         return weight.reshape(part.n_heads, -1, weight.shape[-1])
+
+    def W_Q(self, layer: int) -> Float[Tensor, "head d_model d_head"]:  # noqa: N802 - the field's name
+        """What makes a layer's queries, as [head, d_model, d_head]; it reads the stream after the layer's norm."""
+        return projections.weights(self, "q", layer)
+
+    def W_K(self, layer: int) -> Float[Tensor, "kv_head d_model d_head"]:  # noqa: N802 - the field's name
+        """What makes a layer's keys, as [key/value head, d_model, d_head]."""
+        return projections.weights(self, "k", layer)
+
+    def W_V(self, layer: int) -> Float[Tensor, "kv_head d_model d_value"]:  # noqa: N802 - the field's name
+        """What makes a layer's values, as [key/value head, d_model, d_value]."""
+        return projections.weights(self, "v", layer)
 
     def attention_bias(self, layer: int) -> Float[Tensor, " d_model"] | None:
         """The bias of the output projection of a layer's attention, or None."""

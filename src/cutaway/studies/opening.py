@@ -25,8 +25,8 @@ def opened(run: StudyRun, *, paper: str, small: str = "smollm2", texts: Task | N
         ModelError: the model is not at hand.
     """
     if run.scale == "tiny":
-        return tiny(seed=run.seed, texts=texts_of(texts) if texts is not None else ())
-    return open_model(small if run.scale == "small" else paper, **run.options)
+        return run.seen(tiny(seed=run.seed, texts=texts_of(texts) if texts is not None else ()))
+    return run.seen(open_model(small if run.scale == "small" else paper, **run.options))
 
 
 def untrained(model: Model, seed: int = 0) -> Model:

@@ -1,7 +1,8 @@
 """Which pages of the documentation are made from the code? `python -m cutaway.testing.pages` writes them.
 
 Methods and tasks are read from the registry, commands from the command line itself, kinds of site from `KINDS` with the
-definitions of the glossary, references from the BibTeX file. A test holds that the pages are current.
+definitions of the glossary, references from the BibTeX file, studies from the catalogue and the records that come with
+the package. A test holds that the pages are current.
 Limits: works in a checkout, where `docs/` lies beside `src/`.
 """
 
@@ -41,6 +42,7 @@ def pages() -> dict[Path, str]:
         "reference/sites.md": _sites,
         "reference/commands.md": _commands,
         "references.md": _references,
+        "studies.md": _studies,
     }
     return {DOCS / name: make() for name, make in makers.items()}
 
@@ -194,6 +196,17 @@ def _prose(text: str | None) -> str:
     """Help text without the marks that colour it; examples as code."""
     plain = re.sub(r"\[/?(?:dim|bold|green|cyan)?\]", "", (text or "").strip())
     return re.sub(r"(?m)(?<=: )(cutaway .+)$", r"`\1`", plain)
+
+
+# --- studies -----------------------------------------------------------------------------------------------------
+
+
+def _studies() -> str:
+    from cutaway.runtime.study_records import shipped
+    from cutaway.studies.pages import markdown
+    from cutaway.studies.report import standings
+
+    return markdown(standings(shipped(), strangers=False), MADE)
 
 
 # --- references --------------------------------------------------------------------------------------------------

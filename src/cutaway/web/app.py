@@ -24,7 +24,7 @@ from cutaway.core.errors import CutawayError
 from cutaway.store.index import Store
 from cutaway.web.answers import Refusal, refusal
 from cutaway.web.pages import Pages
-from cutaway.web.routes import catalogue, jobs, models, results
+from cutaway.web.routes import catalogue, jobs, models, results, studies
 from cutaway.web.safety import Door
 from cutaway.web.settings import Settings, refuse_bad_token, refuse_open_door
 from cutaway.web.workbench import Workbench
@@ -56,7 +56,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         separate_input_output_schemas=False,
     )
     app.state.leaving = lambda: False
-    for group in (catalogue, models, jobs, results):
+    for group in (catalogue, models, jobs, results, studies):
         app.include_router(group.router, prefix="/api")
     app.add_exception_handler(CutawayError, _sentence)
     app.add_exception_handler(RequestValidationError, _invalid)

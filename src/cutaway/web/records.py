@@ -150,6 +150,16 @@ class AblateAsked(TextOfModel):
     top: int | None = Field(None, ge=1, le=200)
 
 
+class EdgeAsked(TextOfModel):
+    """What becomes of the prediction when one edge carries what it does for another text."""
+
+    contrast: Text
+    edge: str = Field(max_length=300, description="SOURCE -> TARGET, as in z[3].head[2] -> q[7].head[1].")
+    controls: int = Field(20, ge=0, le=200)
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    top: int | None = Field(None, ge=1, le=200)
+
+
 class GenerateAsked(TextOfModel):
     """How the text goes on."""
 
@@ -220,6 +230,29 @@ class Ablation(BaseModel):
     control: Control | None = Field(description="Null where there is no other part of the kind.")
     do: str
     sites: list[str]
+
+
+class EdgeControl(BaseModel):
+    """The divergence under random edges of the same kinds."""
+
+    middle: float
+    low: float
+    high: float
+    n: int
+    outside: bool
+
+
+class EdgeTested(BaseModel):
+    """The prediction with one edge changed."""
+
+    edge: str
+    before: list[Candidate]
+    after: list[Candidate]
+    answer: Candidate
+    contrast_answer: Candidate
+    logit_difference: Change
+    kl: float
+    control: EdgeControl | None
 
 
 class Thumbnails(BaseModel):

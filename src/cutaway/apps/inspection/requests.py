@@ -14,6 +14,7 @@ from cutaway.apps.inspection.ablation import ablate
 from cutaway.apps.inspection.activations import activations
 from cutaway.apps.inspection.anatomy import describe
 from cutaway.apps.inspection.bundle import Bundle
+from cutaway.apps.inspection.edges import edge
 from cutaway.apps.inspection.heads import attention
 from cutaway.apps.inspection.predictions import following, generate, tokenize
 from cutaway.models.model import Model
@@ -32,6 +33,7 @@ REQUESTS: dict[str, Callable[[Model, dict[str, Any]], Answer]] = {
     "tokenize": tokenize,
     "next": following,
     "ablate": ablate,
+    "edge": edge,
     "generate": generate,
     "activations": activations,
     "attention": attention,

@@ -27,10 +27,24 @@ class Layers:
     stops: Mapping[Edge, tuple[int, ...]]
 
 
-def layered(nodes: Sequence[int], edges: Sequence[Edge], rounds: int = 6) -> Layers:
-    """The nodes in layers, such that arrows point to later layers unless they close a circle."""
-    forward = without_circles(nodes, edges)
-    depth = _depths(nodes, forward)
+def layered(
+    nodes: Sequence[int], edges: Sequence[Edge], rounds: int = 6, columns: Mapping[int, int] | None = None
+) -> Layers:
+    """The nodes in layers, such that arrows point to later layers unless they close a circle.
+
+    Args:
+        nodes: their numbers.
+        edges: source and target of each arrow.
+        rounds: how often nodes move towards their neighbours.
+        columns: the layer of each node, where it is known.
+    """
+    if columns is None:
+        forward = without_circles(nodes, edges)
+        depth = _depths(nodes, forward)
+    else:
+        places = sorted({columns[node] for node in nodes})
+        depth = {node: places.index(columns[node]) for node in nodes}
+        forward = [(source, target) for source, target in edges if depth[source] < depth[target]]
     order: list[list[int]] = [[] for _ in range(max(depth.values(), default=0) + 1)]
     for node in nodes:
         order[depth[node]].append(node)

@@ -1,5 +1,7 @@
 """How does a graph look as shapes? Boxes in layers from left to right, and arrows that pass beside them.
 
+Nodes that are sites of a model stand in a column for their layer and kind, in the order in which the model computes them.
+
 Limits: the `MOST_EDGES` strongest arrows are drawn, and it is said.
 """
 
@@ -11,6 +13,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from cutaway.core.errors import SiteError
+from cutaway.core.site import KINDS, Site
 from cutaway.drawing.palette import Scale, hexadecimal
 from cutaway.drawing.panels import Network, farthest
 from cutaway.drawing.shapes.cells import nothing
@@ -44,7 +48,7 @@ def network(panel: Network) -> Drawing:
     edges = [(panel.sources[i], panel.targets[i]) for i in kept]
     all_drawn = len(kept) == len(panel.sources)
     nodes = list(range(len(panel.nodes))) if all_drawn else sorted({end for edge in edges for end in edge})
-    layers = layered(nodes, edges)
+    layers = layered(nodes, edges, columns=site_columns(panel.nodes))
     wide = min(150.0, max(room_for(panel.nodes[node], _SIZE, mono=True) for node in nodes) + 16)
     places, width, height = _places(layers, wide)
     strongest = float(np.max(np.abs(np.nan_to_num(panel.weights[kept])), initial=0.0)) or 1.0
@@ -58,6 +62,23 @@ def network(panel: Network) -> Drawing:
         parts.append(words(0, height + 14, said.strip(), size=11, colour="muted"))
         height += 20
     return Drawing(width, height, joined(*parts))
+
+
+def site_columns(names: Sequence[str]) -> Mapping[int, int] | None:
+    """A column for each kind of site of each layer, in the order of computation; None where a node is no site."""
+    keys: list[tuple[float, int]] = []
+    for name in names:
+        try:
+            site = Site.parse(name)
+        except SiteError:
+            return None
+        if site.is_pattern or site.kind not in KINDS:
+            return None
+        ends = math.inf if site.kind in ("final", "logits") else -1
+        layer = site.layer if isinstance(site.layer, int) else ends
+        keys.append((layer, list(KINDS).index(site.kind)))
+    order = sorted(set(keys))
+    return {node: order.index(key) for node, key in enumerate(keys)}
 
 
 def _places(layers: Layers, wide: float) -> tuple[Mapping[int, Place], float, float]:

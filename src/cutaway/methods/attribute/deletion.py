@@ -11,7 +11,6 @@ there are few sets of other words, so the interval is rough.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -21,12 +20,12 @@ from torch import Tensor
 
 from cutaway.core.progress import track
 from cutaway.core.result import Check
-from cutaway.methods.attribute.neutral import own_embeddings
+from cutaway.methods.attribute.gradients import scores_of, values_of
 from cutaway.methods.attribute.targets import Targets
 from cutaway.methods.control import compared, sets_like
 from cutaway.methods.scoring import as_words
 from cutaway.models.model import Model
-from cutaway.models.multigrad import rows_at_once, scores_of_targets
+from cutaway.models.multigrad import rows_at_once
 
 T = TypeVar("T")
 # At most so many predictions are tested, spread evenly over the prompts, and so many of each prompt's targets.
@@ -62,17 +61,12 @@ def deletion_check(
         seed: draws them.
         signed: the map says which way the score moves; otherwise the size of the change counts.
     """
-    able = [
-        (prompt, target)
-        for prompt in range(len(targets))
-        if len(removable(model, targets, prompt)) > 1
-        for target in _evenly(range(len(targets.positions[prompt])), TARGETS_OF_A_PROMPT)
-    ]
+    able = testable(model, targets)
     if not able or not controls:
         return None
-    chosen = _evenly(able, TESTED)
+    chosen = evenly(able, TESTED)
     in_nats = targets.score_name == "probability"
-    scored = replace(targets, score_name="log_probability") if in_nats else targets
+    scored = targets.with_score("log_probability") if in_nats else targets
     measured, random = [], []
     for number, (prompt, target) in enumerate(track(chosen, "taking tokens out")):
         inside = removable(model, targets, prompt)
@@ -94,6 +88,16 @@ def deletion_check(
     )
 
 
+def testable(model: Model, targets: Targets) -> list[tuple[int, int]]:
+    """Prompts and targets of which at least two tokens can be taken out; a few targets of each prompt."""
+    return [
+        (prompt, target)
+        for prompt in range(len(targets))
+        if len(removable(model, targets, prompt)) > 1
+        for target in evenly(range(len(targets.positions[prompt])), TARGETS_OF_A_PROMPT)
+    ]
+
+
 def removable(model: Model, targets: Targets, prompt: int) -> list[int]:
     """Positions of a prompt whose tokens can be taken out: those of the prompt itself that are not special."""
     special = set(getattr(model.tokenizer, "all_special_ids", None) or ())
@@ -112,7 +116,7 @@ def scores_without(
     """Scores [set, target] of a prompt with the tokens of each set put out together; of one target, or of all."""
     positions = targets.positions[prompt] if only is None else targets.positions[prompt][only : only + 1]
     ids = list(targets.ids[prompt][: max(positions) + 1])
-    own = own_embeddings(model, [ids])
+    own = values_of(model, targets, [prompt])[:, : len(ids)]
     size = rows_at_once(model, len(ids), grad=False)
     found = []
     for start in range(0, len(sets), size):
@@ -120,13 +124,14 @@ def scores_without(
         embeddings = own.expand(len(piece), -1, -1).clone()
         for row, places in enumerate(piece):
             embeddings[row, list(places)] = neutral.to(embeddings)
-        score = targets.score([prompt] * len(piece), only=only)
-        found.append(scores_of_targets(model, [ids] * len(piece), positions, score, embeddings=embeddings))
+        found.append(scores_of(model, targets, [prompt] * len(piece), embeddings=embeddings, only=only))
     return torch.cat(found).double().cpu().numpy()
 
 
-def _evenly(members: Sequence[T], most: int) -> list[T]:
+def evenly(members: Sequence[T], most: int) -> list[T]:
     """Members at even distances, the first and the last among them, at most so many."""
+    if not members:
+        return []
     places = np.unique(np.linspace(0, len(members) - 1, most).round().astype(int))
     return [members[int(place)] for place in places]
 

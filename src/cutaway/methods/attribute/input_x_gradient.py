@@ -14,17 +14,29 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
-from pydantic import AfterValidator, Field
+import torch
+from pydantic import Field
 
 from cutaway.core.method import method
 from cutaway.core.result import Result
+from cutaway.core.site import Site
 from cutaway.core.task import Task
-from cutaway.methods.attribute.deletion import deletion_check, scores_without
-from cutaway.methods.attribute.gradients import slopes
+from cutaway.methods.attribute.deletion import deletion_check
+from cutaway.methods.attribute.gradients import scores_of, slopes, values_of
+from cutaway.methods.attribute.layer import Layer, place_of
 from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
-from cutaway.methods.attribute.targets import ScoreName, Targets, targets_of
+from cutaway.methods.attribute.targets import (
+    Continuation,
+    Controls,
+    Foil,
+    Generate,
+    ScoreName,
+    Seed,
+    Share,
+    Targets,
+    targets_of,
+)
 from cutaway.methods.attribute.token_map import token_map
-from cutaway.methods.control import enough
 from cutaway.models.model import Model
 
 
@@ -37,27 +49,21 @@ def input_x_gradient(
     model: Model,
     task: Task,
     *,
-    score: Annotated[
-        ScoreName, Field(description="what is explained: the task's metric, or a figure of the answer's token")
-    ] = "metric",
-    generate: Annotated[
-        int,
-        Field(ge=0, le=512, description="explain this many tokens that the model writes, not the answer"),
-    ] = 0,
-    continuation: Annotated[str, Field(description="explain each token of this text, put after the prompts")] = "",
+    score: ScoreName = "metric",
+    generate: Generate = 0,
+    continuation: Continuation = "",
+    foil: Foil = "",
+    layer: Layer = None,
     neutral: Annotated[Neutral, Field(description="what the check puts in the place of a token")] = "mean",
-    share: Annotated[float, Field(gt=0, lt=1, description="share of the tokens that the check takes out")] = 0.2,
-    controls: Annotated[
-        int,
-        Field(ge=0, description="random sets that the check compares with, 5 or more; 0: no check"),
-        AfterValidator(enough),
-    ] = 20,
-    seed: Annotated[int, Field(ge=0, description="draws the random sets")] = 0,
+    share: Share = 0.2,
+    controls: Controls = 20,
+    seed: Seed = 0,
 ) -> Result:
     """The gradient of the score at each token, times the token's embedding."""
-    targets = targets_of(model, task, score, generate, continuation)
+    targets = targets_of(model, task, score, generate, continuation, foil)
     attribution, scores = targets.empty(), targets.empty()[:, :, 0]
-    for found in slopes(model, targets):
+    at = place_of(model, layer)
+    for found in slopes(model, targets, at):
         products = (found.grads * found.embeddings).sum(dim=-1).double().cpu().numpy()
         for target, position in enumerate(targets.positions[found.prompt]):
             attribution[found.prompt, target, : position + 1] = products[target, : position + 1]
@@ -73,7 +79,7 @@ def input_x_gradient(
         controls=controls,
         seed=seed,
     )
-    change = scores - _scores_of_nothing(model, targets)
+    change = scores - _scores_of_nothing(model, targets, at)
     gap = np.nansum(attribution, axis=-1) - change
     return token_map(
         model,
@@ -88,11 +94,11 @@ def input_x_gradient(
     )
 
 
-def _scores_of_nothing(model: Model, targets: Targets) -> np.ndarray:
-    """The scores [prompt, target] with every embedding zero."""
-    zero = neutral_embedding(model, "zero")
+def _scores_of_nothing(model: Model, targets: Targets, at: Site) -> np.ndarray:
+    """The scores [prompt, target] with every embedding (or the whole stream) zero."""
     found = targets.empty()[:, :, 0]
-    for prompt, ids in enumerate(targets.ids):
-        here = scores_without(model, targets, prompt, [range(len(ids))], zero)[0]
+    for prompt in range(len(targets)):
+        zero = torch.zeros_like(values_of(model, targets, [prompt], at))
+        here = scores_of(model, targets, [prompt], embeddings=zero, at=at)[0].double().cpu().numpy()
         found[prompt, : len(here)] = here
     return found

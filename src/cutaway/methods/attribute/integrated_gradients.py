@@ -27,22 +27,34 @@ from typing import Annotated, TypeAlias
 
 import numpy as np
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch import Tensor
 
 from cutaway.core.errors import ParameterError
 from cutaway.core.method import method
 from cutaway.core.progress import tracking
 from cutaway.core.result import Result
+from cutaway.core.site import Site
 from cutaway.core.task import Task
 from cutaway.methods.attribute.deletion import deletion_check
-from cutaway.methods.attribute.neutral import Neutral, neutral_embedding, own_embeddings
+from cutaway.methods.attribute.gradients import gradients_of, scores_of, values_of
+from cutaway.methods.attribute.layer import Layer, nothing_at, place_of
+from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
 from cutaway.methods.attribute.quadrature import Floats, Integral, Rule, fixed_rule, integrate
-from cutaway.methods.attribute.targets import ScoreName, Targets, targets_of
+from cutaway.methods.attribute.targets import (
+    Continuation,
+    Controls,
+    Foil,
+    Generate,
+    ScoreName,
+    Seed,
+    Share,
+    Targets,
+    targets_of,
+)
 from cutaway.methods.attribute.token_map import token_map
-from cutaway.methods.control import enough
 from cutaway.models.model import Model
-from cutaway.models.multigrad import Score, gradients_of_targets, rows_at_once, scores_of_targets
+from cutaway.models.multigrad import rows_at_once
 
 Advance: TypeAlias = Callable[[int], None]
 # The gap that is aimed at, as a part of the change of the score.
@@ -68,25 +80,18 @@ def integrated_gradients(
         Field(gt=0, description="gap to reach without fixed steps, in the score's unit; none: 10 % of its change"),
     ] = None,
     max_steps: Annotated[int, Field(ge=9, description="nodes at most, without fixed steps")] = 160,
-    score: Annotated[
-        ScoreName, Field(description="what is explained: a figure of the answer's token, or the task's metric")
-    ] = "probability",
-    generate: Annotated[
-        int,
-        Field(ge=0, le=512, description="explain this many tokens that the model writes, not the answer"),
-    ] = 0,
-    continuation: Annotated[str, Field(description="explain each token of this text, put after the prompts")] = "",
-    share: Annotated[float, Field(gt=0, lt=1, description="share of the tokens that the check takes out")] = 0.2,
-    controls: Annotated[
-        int,
-        Field(ge=0, description="random sets that the check compares with, 5 or more; 0: no check"),
-        AfterValidator(enough),
-    ] = 20,
-    seed: Annotated[int, Field(ge=0, description="draws the random sets")] = 0,
+    layer: Layer = None,
+    score: ScoreName = "probability",
+    generate: Generate = 0,
+    continuation: Continuation = "",
+    foil: Foil = "",
+    share: Share = 0.2,
+    controls: Controls = 20,
+    seed: Seed = 0,
 ) -> Result:
     """The gradient averaged along the way from a baseline, times the difference, for each token."""
-    targets = targets_of(model, task, score, generate, continuation)
-    nothing = neutral_embedding(model, baseline)
+    targets = targets_of(model, task, score, generate, continuation, foil)
+    nothing, at = neutral_embedding(model, baseline), place_of(model, layer)
     _refuse_both(steps, tolerance)
     fixed = fixed_rule(rule, steps) if steps else None
     attribution, empty = targets.empty(), targets.empty()[:, :, 0]
@@ -94,7 +99,7 @@ def integrated_gradients(
     found: list[Integral] = []
     with tracking("integrating gradients", total=steps and steps * len(targets)) as advance:
         for prompt in range(len(targets)):
-            path = _Path(model, targets, prompt, nothing, advance)
+            path = _Path(model, targets, prompt, nothing_at(model, targets, prompt, nothing, at), advance, at)
             found.append(path.fixed(*fixed) if fixed else path.adaptive(tolerance, max_steps))
             for target, position in enumerate(targets.positions[prompt]):
                 attribution[prompt, target, : position + 1] = found[-1].values[target, : position + 1]
@@ -129,11 +134,13 @@ def integrated_gradients(
 class _Path:
     """The straight path of one prompt from the baseline to its text."""
 
-    def __init__(self, model: Model, targets: Targets, prompt: int, nothing: Tensor, advance: Advance) -> None:
-        self.model, self.targets, self.prompt, self.advance = model, targets, prompt, advance
+    def __init__(
+        self, model: Model, targets: Targets, prompt: int, nothing: Tensor, advance: Advance, at: Site
+    ) -> None:
+        self.model, self.targets, self.prompt, self.advance, self.place = model, targets, prompt, advance, at
         self.ids, self.places = list(targets.ids[prompt]), targets.positions[prompt]
-        self.end = own_embeddings(model, [self.ids])[0]
-        self.start = nothing.to(self.end).expand_as(self.end)
+        self.end = values_of(model, targets, [prompt], at)[0]
+        self.start = nothing.to(self.end)
         self.at_text = self.values([1.0])[0]
 
     def fixed(self, nodes: Floats, weights: Floats) -> Integral:
@@ -151,9 +158,8 @@ class _Path:
 
     def values(self, nodes: Sequence[float]) -> Floats:
         """The scores [node, target]."""
-        found = scores_of_targets(
-            self.model, [self.ids] * len(nodes), self.places, self._score(nodes), embeddings=self._at(nodes)
-        )
+        rows = [self.prompt] * len(nodes)
+        found = scores_of(self.model, self.targets, rows, embeddings=self._at(nodes), at=self.place)
         return found.double().cpu().numpy()
 
     def evaluate(self, nodes: Sequence[float], wanted: Sequence[int]) -> tuple[Floats, Floats]:
@@ -162,17 +168,14 @@ class _Path:
         values, slopes = [], []
         for start in range(0, len(nodes), size):
             piece = nodes[start : start + size]
-            ids = [self.ids] * len(piece)
-            found = gradients_of_targets(
-                self.model, ids, self.places, self._score(piece), embeddings=self._at(piece), targets=wanted
+            rows = [self.prompt] * len(piece)
+            found = gradients_of(
+                self.model, self.targets, rows, embeddings=self._at(piece), wanted=wanted, at=self.place
             )
             values.append(found.values.double())
             slopes.append((found.grads.double() * (self.end - self.start).double()).sum(dim=-1).transpose(0, 1))
             self.advance(len(piece))
         return torch.cat(values).cpu().numpy(), torch.cat(slopes).cpu().numpy()
-
-    def _score(self, nodes: Sequence[float]) -> Score:
-        return self.targets.score([self.prompt] * len(nodes))
 
     def _at(self, nodes: Sequence[float]) -> Tensor:
         along = torch.tensor(nodes, dtype=torch.float64).to(self.end)[:, None, None]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cutaway.core.errors import ParameterError, TaskError
 from cutaway.models.model import Model
+from cutaway.models.multigrad import values_at
 
 Neutral = Literal["mean", "zero", "eos", "pad", "unk", "space"]
 _AT_ONCE = 16384
@@ -31,13 +32,25 @@ def neutral_embedding(model: Model, name: Neutral) -> Tensor:
     if name == "mean":
         return _mean(model)
     if name == "zero":
-        return torch.zeros_like(own_embeddings(model, [[0]])[0, 0])
-    return own_embeddings(model, [[_token(model, name)]])[0, 0]
+        return torch.zeros_like(own_embedding(model, 0))
+    return own_embedding(model, _token(model, name))
 
 
-def own_embeddings(model: Model, ids: list[list[int]]) -> Tensor:
-    """The tokens' own embeddings [row, position, d_model]."""
-    return model.run(ids, read="embed", logits="none")["embed"]
+def own_embedding(model: Model, token: int) -> Tensor:
+    """The embedding [d_model] of a token as the network reads it, in an encoder-decoder as the encoder does."""
+    said = model._decoder_prompts(None, 1)
+    if said is None:
+        return values_at(model, [[token]])[0, 0]
+    return values_at(model, [[token, *said.ids[0]]], source=1)[0, 0]
+
+
+@torch.no_grad()
+def vocabulary(model: Model) -> Tensor:
+    """The embeddings of all tokens [vocab, d_model], through the network's own embedding."""
+    embed = model.anatomy.embed
+    assert embed is not None
+    tokens = torch.arange(model.anatomy.vocab_size, device=model.device)
+    return torch.cat([embed(piece[None])[0] for piece in torch.split(tokens, _AT_ONCE)])
 
 
 def _mean(model: Model) -> Tensor:

@@ -17,20 +17,32 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from cutaway.core.method import method
 from cutaway.core.progress import track
 from cutaway.core.result import Result
 from cutaway.core.task import Task
 from cutaway.methods.attribute.deletion import deletion_check, removable, scores_without
+from cutaway.methods.attribute.gradients import scores_of
 from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
-from cutaway.methods.attribute.targets import ScoreName, Targets, targets_of
+from cutaway.methods.attribute.targets import (
+    Continuation,
+    Controls,
+    Foil,
+    Generate,
+    ScoreName,
+    Seed,
+    Share,
+    Targets,
+    targets_of,
+)
 from cutaway.methods.attribute.token_map import token_map
-from cutaway.methods.control import enough
+from cutaway.methods.attribution_aggregation import words_of
 from cutaway.models.model import Model
-from cutaway.models.multigrad import rows_at_once, scores_of_targets
+from cutaway.models.multigrad import rows_at_once
 
+__all__ = ["occlusion", "seen_places", "words_of"]
 Floats = NDArray[np.float64]
 
 
@@ -47,24 +59,16 @@ def occlusion(
     instead: Annotated[
         Neutral | Literal["remove"], Field(description="what takes its place; remove: nothing, the text closes up")
     ] = "mean",
-    score: Annotated[
-        ScoreName, Field(description="what is explained: the task's metric, or a figure of the answer's token")
-    ] = "metric",
-    generate: Annotated[
-        int,
-        Field(ge=0, le=512, description="explain this many tokens that the model writes, not the answer"),
-    ] = 0,
-    continuation: Annotated[str, Field(description="explain each token of this text, put after the prompts")] = "",
-    share: Annotated[float, Field(gt=0, lt=1, description="share of the tokens that the check takes out")] = 0.2,
-    controls: Annotated[
-        int,
-        Field(ge=0, description="random sets that the check compares with, 5 or more; 0: no check"),
-        AfterValidator(enough),
-    ] = 20,
-    seed: Annotated[int, Field(ge=0, description="draws the random sets")] = 0,
+    score: ScoreName = "metric",
+    generate: Generate = 0,
+    continuation: Continuation = "",
+    foil: Foil = "",
+    share: Share = 0.2,
+    controls: Controls = 20,
+    seed: Seed = 0,
 ) -> Result:
     """The fall of the score when each token, or each word, is taken out of the text."""
-    targets = targets_of(model, task, score, generate, continuation)
+    targets = targets_of(model, task, score, generate, continuation, foil)
     neutral = neutral_embedding(model, "mean" if instead == "remove" else instead)
     attribution, scores = targets.empty(), targets.empty()[:, :, 0]
     for prompt in track(range(len(targets)), "taking words out"):
@@ -93,27 +97,16 @@ def occlusion(
     return token_map(model, targets, attribution, scores, title=title, unit=targets.unit, check=check)
 
 
-def words_of(texts: Sequence[str]) -> list[int]:
-    """For each token of a text, the number of the word that it belongs to.
-
-    A token goes on with the word of the one before where letters or digits meet; a space on its own belongs to the
-    word after it.
-
-    >>> words_of(["The", " cat", "fish", ",", " she"])
-    [0, 1, 1, 2, 3]
-    """
-    numbers: list[int] = []
-    for place, text in enumerate(texts):
-        before = texts[place - 1] if place else ""
-        joins = before == " " or (before[-1:].isalnum() and text[:1].isalnum())
-        numbers.append(numbers[-1] + (not joins) if numbers else 0)
-    return numbers
+def seen_places(model: Model, targets: Targets, prompt: int) -> list[int]:
+    """Positions that can be taken out: those of the prompt, and of what goes on from it up to the last target."""
+    written = len(targets.encoded.ids[prompt]) + (1 if targets.sources else 0)  # a decoder's start token stays
+    return sorted({*removable(model, targets, prompt), *range(written, len(targets.ids[prompt]))})
 
 
 def _sets(model: Model, targets: Targets, prompt: int, unit: str) -> list[list[int]]:
     """Places that are taken out together, one set after the other; of a continuation too, up to its last target."""
     ids = targets.ids[prompt]
-    inside = {*removable(model, targets, prompt), *range(len(targets.encoded.ids[prompt]), len(ids))}
+    inside = set(seen_places(model, targets, prompt))
     if unit == "token":
         return [[place] for place in sorted(inside)]
     sets: dict[int, list[int]] = {}
@@ -125,19 +118,21 @@ def _sets(model: Model, targets: Targets, prompt: int, unit: str) -> list[list[i
 
 def _scores_closed_up(model: Model, targets: Targets, prompt: int, sets: Sequence[Sequence[int]]) -> Floats:
     """Scores [set, target] of the text without the tokens of each set; missing where no text is left."""
-    ids, places = targets.ids[prompt], targets.positions[prompt]
+    ids, places, source = targets.ids[prompt], targets.positions[prompt], targets.source(prompt)
     found = np.full((len(sets), len(places)), np.nan)
     for target, place in enumerate(places):
         rows = [[token for at, token in enumerate(ids[: place + 1]) if at not in gone] for gone in map(set, sets)]
-        alike: dict[int, list[int]] = {}
+        alike: dict[tuple[int, int], list[int]] = {}
         for row, text in enumerate(rows):
-            if text:
-                alike.setdefault(len(text), []).append(row)
-        for length, members in alike.items():
+            read = source - sum(at < source for at in sets[row])
+            if text and bool(read) == bool(source):
+                alike.setdefault((len(text), read), []).append(row)
+        for (length, read), members in alike.items():
             size = rows_at_once(model, length, grad=False)
             for start in range(0, len(members), size):
                 piece = members[start : start + size]
-                score = targets.score([prompt] * len(piece), only=target)
-                values = scores_of_targets(model, [rows[row] for row in piece], [length - 1], score)
+                texts = [rows[row] for row in piece]
+                same = [prompt] * len(piece)
+                values = scores_of(model, targets, same, ids=texts, positions=[length - 1], only=target, source=read)
                 found[piece, target] = values[:, 0].double().cpu().numpy()
     return found

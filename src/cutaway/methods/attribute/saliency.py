@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch import Tensor
 
 from cutaway.core.method import method
@@ -23,9 +23,17 @@ from cutaway.core.task import Task
 from cutaway.methods.attribute.deletion import deletion_check
 from cutaway.methods.attribute.gradients import slopes
 from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
-from cutaway.methods.attribute.targets import ScoreName, targets_of
+from cutaway.methods.attribute.targets import (
+    Continuation,
+    Controls,
+    Foil,
+    Generate,
+    ScoreName,
+    Seed,
+    Share,
+    targets_of,
+)
 from cutaway.methods.attribute.token_map import token_map
-from cutaway.methods.control import enough
 from cutaway.models.model import Model
 
 Norm = Literal["l2", "l1", "max"]
@@ -41,25 +49,17 @@ def saliency(
     task: Task,
     *,
     norm: Annotated[Norm, Field(description="how a gradient becomes one number")] = "l2",
-    score: Annotated[
-        ScoreName, Field(description="what is explained: the task's metric, or a figure of the answer's token")
-    ] = "metric",
-    generate: Annotated[
-        int,
-        Field(ge=0, le=512, description="explain this many tokens that the model writes, not the answer"),
-    ] = 0,
-    continuation: Annotated[str, Field(description="explain each token of this text, put after the prompts")] = "",
+    score: ScoreName = "metric",
+    generate: Generate = 0,
+    continuation: Continuation = "",
+    foil: Foil = "",
     neutral: Annotated[Neutral, Field(description="what the check puts in the place of a token")] = "mean",
-    share: Annotated[float, Field(gt=0, lt=1, description="share of the tokens that the check takes out")] = 0.2,
-    controls: Annotated[
-        int,
-        Field(ge=0, description="random sets that the check compares with, 5 or more; 0: no check"),
-        AfterValidator(enough),
-    ] = 20,
-    seed: Annotated[int, Field(ge=0, description="draws the random sets")] = 0,
+    share: Share = 0.2,
+    controls: Controls = 20,
+    seed: Seed = 0,
 ) -> Result:
     """The size of the gradient of the score at each token."""
-    targets = targets_of(model, task, score, generate, continuation)
+    targets = targets_of(model, task, score, generate, continuation, foil)
     attribution, scores = targets.empty(), targets.empty()[:, :, 0]
     for found in slopes(model, targets):
         sizes = _size(found.grads, norm).double().cpu().numpy()

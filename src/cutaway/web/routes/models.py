@@ -17,6 +17,8 @@ from cutaway.web.records import (
     AblateAsked,
     Ablation,
     AttentionScores,
+    EdgeAsked,
+    EdgeTested,
     GenerateAsked,
     Generated,
     ModelName,
@@ -78,6 +80,12 @@ async def ablate(request: Request, asked: AblateAsked) -> Response:
     return await bench_of(request).inspect(request, "ablate", asked.model, _arguments(asked))
 
 
+@router.post("/edge", response_model=EdgeTested)
+async def edge(request: Request, asked: EdgeAsked) -> Response:
+    """The prediction when one edge carries what it does for another text, beside random edges of the same kinds."""
+    return await bench_of(request).inspect(request, "edge", asked.model, _arguments(asked))
+
+
 @router.post("/generate", response_model=Generated)
 async def generate(request: Request, asked: GenerateAsked) -> Response:
     """How the text goes on, the likeliest token each time."""
@@ -103,5 +111,5 @@ async def attention(request: Request, model: ModelQuery, text: TextQuery, text_b
     return await bench_of(request).inspect(request, "attention", model, {"text": text, "text_b": text_b})
 
 
-def _arguments(asked: NextAsked | AblateAsked | GenerateAsked) -> dict[str, Any]:
+def _arguments(asked: NextAsked | AblateAsked | EdgeAsked | GenerateAsked) -> dict[str, Any]:
     return asked.model_dump(exclude={"model"}, exclude_none=True)

@@ -21,7 +21,7 @@ router = APIRouter(tags=["results"], responses=FAILURES)
 Filter = Annotated[str, Query(max_length=500)]
 _FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}
 _TEXTS: dict[str, Any] = {"application/json": {"schema": {"type": "array", "items": {}}}}
-_PART: dict[int | str, dict[str, Any]] = {
+PART: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Numbers in C order, little-endian; text as a flat list. The headers X-Dims, X-Shape and "
         "X-Dtype say what they are. Every dimension may be selected in the query: DIM=3, DIM=0:10, DIM=0:100:2.",
@@ -91,7 +91,7 @@ async def delete(request: Request, id: WholeId) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/results/{id}/array/{name}", response_class=Response, responses=_PART)
+@router.get("/results/{id}/array/{name}", response_class=Response, responses=PART)
 async def array(request: Request, id: ResultId, name: Annotated[str, Path(max_length=300)]) -> Response:
     """An array, or the part of it that the query selects."""
     bench = bench_of(request)

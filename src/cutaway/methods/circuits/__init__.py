@@ -1,0 +1,1 @@
+"""Through which paths does the model do it? Methods that find and test circuits: sets of edges between parts."""

@@ -1,0 +1,81 @@
+"""How sure is a figure? Correlations, and intervals from drawing the prompts again.
+
+Intervals are percentiles of the bootstrap [@efron1979]: what is drawn again is the prompt, or whatever was sampled, never
+the cell of a map. Limits: with few prompts an interval is too narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cutaway.core.claim import Figure
+
+Floats = NDArray[np.float64]
+
+
+def pearson(a: ArrayLike, b: ArrayLike) -> float:
+    """Linear correlation of two equally long arrays; missing where one of them does not vary."""
+    x, y = np.asarray(a, float).ravel(), np.asarray(b, float).ravel()
+    x, y = x - x.mean(), y - y.mean()
+    size = float(np.sqrt((x**2).sum() * (y**2).sum()))
+    return float((x * y).sum() / size) if size > 0 else float("nan")
+
+
+def ranks(values: ArrayLike) -> Floats:
+    """Ranks from 1; equal values share their mean rank."""
+    array = np.asarray(values, float).ravel()
+    _, place, counts = np.unique(array, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    means = ends - (counts - 1) / 2
+    found: Floats = means[place]
+    return found
+
+
+def spearman(a: ArrayLike, b: ArrayLike) -> float:
+    """Rank correlation of two equally long arrays."""
+    return pearson(ranks(a), ranks(b))
+
+
+def slope(a: ArrayLike, b: ArrayLike) -> float:
+    """The factor through the origin that takes `b` closest to `a`."""
+    x, y = np.asarray(a, float).ravel(), np.asarray(b, float).ravel()
+    return float((x * y).sum() / max(float((y**2).sum()), 1e-30))
+
+
+def overlap(a: ArrayLike, b: ArrayLike, top: int) -> int:
+    """How many of the `top` largest (by size) are the same in both."""
+    x, y = (set(np.argsort(-np.abs(np.asarray(v, float).ravel()), kind="stable")[:top].tolist()) for v in (a, b))
+    return len(x & y)
+
+
+def resampled(
+    of: Callable[[NDArray[np.int_]], float], n: int, *, seed: int, times: int = 500, level: float = 0.95
+) -> tuple[float, float]:
+    """The interval of a figure when its `n` prompts are drawn again.
+
+    Args:
+        of: the figure of the prompts with these indices.
+        n: how many prompts there are.
+        seed: draws them.
+        times: how often.
+        level: the share of draws that the interval holds.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = np.array([of(rng.integers(n, size=n)) for _ in range(times)])
+    drawn = drawn[~np.isnan(drawn)]
+    if not len(drawn):
+        return float("nan"), float("nan")
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def mean_figure(
+    values: ArrayLike, *, seed: int, control: float | None = None, control_is: str = "", note: str = ""
+) -> Figure:
+    """The mean of one number a prompt, with its interval."""
+    array = np.asarray(values, float).ravel()
+    low, high = resampled(lambda chosen: float(array[chosen].mean()), len(array), seed=seed)
+    return Figure(float(array.mean()), low, high, len(array), control, control_is, note)

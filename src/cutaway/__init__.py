@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from cutaway.apps.explanation import explain
     from cutaway.core import view as views
     from cutaway.core.artifact import Artifact
+    from cutaway.core.circuit import Circuit
+    from cutaway.core.claim import Claim, Figure
+    from cutaway.core.edge import Edge
     from cutaway.core.edit import Edit, ablate, add, apply, patch, project_out, replace, scale
     from cutaway.core.method import method, task
     from cutaway.core.registry import Namespace
     from cutaway.core.result import Check, Result
     from cutaway.core.run import Run
     from cutaway.core.site import Site
+    from cutaway.core.study import Findings, StudyRun, study
     from cutaway.core.task import EncodedTask, Task
     from cutaway.core.view import View
     from cutaway.models.model import Model
@@ -41,21 +45,27 @@ __all__ = [  # noqa: RUF022 - in the order in which one meets them
     "open", "explain", "tasks", "methods", "load",
     # what one works with
     "Model", "Task", "EncodedTask", "Site", "Run", "Edit", "Result", "View", "views", "Check",
-    "Artifact",
+    "Artifact", "Edge", "Circuit",
     # changes of a run
     "patch", "ablate", "add", "scale", "replace", "project_out", "apply",
     # methods and tasks of one's own
     "method", "task",
+    # papers
+    "study", "StudyRun", "Findings", "Claim", "Figure",
 ]  # fmt: skip
 
 _HOME = {
     "cutaway.apps.explanation": ("explain",),
     "cutaway.core.artifact": ("Artifact",),
+    "cutaway.core.circuit": ("Circuit",),
+    "cutaway.core.claim": ("Claim", "Figure"),
+    "cutaway.core.edge": ("Edge",),
     "cutaway.core.edit": ("Edit", "ablate", "add", "apply", "patch", "project_out", "replace", "scale"),
     "cutaway.core.method": ("method", "task"),
     "cutaway.core.result": ("Check", "Result"),
     "cutaway.core.run": ("Run",),
     "cutaway.core.site": ("Site",),
+    "cutaway.core.study": ("Findings", "StudyRun", "study"),
     "cutaway.core.task": ("EncodedTask", "Task"),
     "cutaway.core.view": ("View",),
     "cutaway.models.model": ("Model",),

@@ -108,9 +108,9 @@ def memory(bench: Bench, ours: Side, asked: dict[str, Any], length: int) -> Row:
 
 def measure(bench: Bench) -> tuple[list[Row], list[Side]]:
     """All rows, and the sides that took part."""
-    targets, steps = (4, 3) if bench.quick else (TARGETS, STEPS)
+    targets, steps = (2, 3) if bench.quick else (TARGETS, STEPS)
     with bench.side("plain") as plain:
-        asked = question(bench, plain, PROMPT, targets)
+        asked = question(bench, plain, 16 if bench.quick else PROMPT, targets)
         long = None if bench.quick else question(bench, plain, LONG, 4)
     with bench.side("ours") as ours, bench.side("inseq") as inseq:
         touch(bench, (ours, inseq))

@@ -63,3 +63,16 @@ def test_what_cannot_be_done_is_said(cutaway: Cutaway, model_folder: Path, edit:
         assert sentence in " ".join(said.err.split()), said.err
         assert "Traceback" not in said.err
     assert [path.name for path in tmp_path.iterdir()] == ["rome.safetensors"]
+
+
+def test_a_method_runs_on_the_edited_model_and_says_so(
+    cutaway: Cutaway, model_folder: Path, edit: Path, tmp_path: Path
+) -> None:
+    asked = ("run", "logit_lens", "-m", model_folder, "-p", "The capital of France is", "--answer", " Rome", "--json")
+    plain, edited = (json.loads(cutaway(*asked, *more).out) for more in ((), ("--edit", edit)))
+    assert plain["metrics"] != edited["metrics"]
+    assert f"--edit={edit}" in edited["provenance"]["command"]
+    assert "--edit" not in plain["provenance"]["command"]
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(edit.read_bytes()[:100])
+    assert "damaged" in cutaway(*asked, "--edit", other).err

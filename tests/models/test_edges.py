@@ -21,10 +21,7 @@ OTHER = [[7, 12, 3, 25, 9, 31], [21, 5, 33, 6, 19, 11]]
 SHORT = [[8, 14, 22, 5], [9, 41, 13, 7]]
 NETWORKS = [
     *("gpt_neox", "gemma3_text", "falcon"),
-    *(
-        pytest.param(kind, marks=pytest.mark.all)
-        for kind in ("llama", "gpt2", "qwen3", "phi3", "olmo2", "opt")
-    ),
+    *(pytest.param(kind, marks=pytest.mark.all) for kind in ("llama", "gpt2", "qwen3", "phi3", "olmo2", "opt")),
 ]
 
 

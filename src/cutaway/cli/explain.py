@@ -34,6 +34,10 @@ def explain(
     limit: Annotated[int, typer.Option("--limit", min=2, help="Tokens that a prompt may have.")] = 512,
     device: Annotated[str | None, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1 or mps.")] = None,
     dtype: Annotated[str | None, typer.Option("--dtype", metavar="NAME", help="float32, bfloat16 or float16.")] = None,
+    edit: Annotated[
+        list[Path] | None,
+        typer.Option("--edit", metavar="FILE", help="Edited weights to put in; may be repeated."),
+    ] = None,
 ) -> None:
     """Explain why a model predicts the next word, and test the explanation.
 
@@ -49,12 +53,13 @@ def explain(
         )
     _refuse_unwritable(html, json)
     from cutaway.apps.explanation import explain as explained  # torch, transformers
+    from cutaway.models.edited import open_edited
     from cutaway.models.open import open
     from cutaway.runtime.progress import watched
 
     given: dict[str, Any] = {key: value for key, value in (("device", device), ("dtype", dtype)) if value is not None}
     with watched():
-        opened = open(model, **given)
+        opened = open_edited(model, edit, **given) if edit else open(model, **given)
         found = explained(opened, prompt, instead=instead, answer=answer, seed=seed, controls=controls, limit=limit)
     found.show()
     for path, suffix in ((html, ".html"), (json, ".json")):

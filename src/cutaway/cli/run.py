@@ -38,6 +38,10 @@ Words = Annotated[Texts, typer.Argument(metavar="KEY=VALUE", hidden=True)]
 Model = Annotated[str, _option("--model", "-m", metavar="NAME", help="See `cutaway models`.", group=_MODEL)]
 Device = Annotated[str | None, _option("--device", metavar="NAME", help="cpu, cuda, cuda:1 or mps.", group=_MODEL)]
 Dtype = Annotated[str | None, _option("--dtype", metavar="NAME", help="float32, bfloat16 or float16.", group=_MODEL)]
+Edits = Annotated[
+    list[Path] | None,
+    _option("--edit", metavar="FILE", help="Edited weights to put in; may be repeated.", group=_MODEL),
+]
 TaskName = Annotated[
     str | None, _option("--task", "-t", metavar="NAME", help="See `cutaway list tasks`.", group=_ASKED)
 ]
@@ -78,6 +82,7 @@ def run(
     model: Model = "smollm2",
     device: Device = None,
     dtype: Dtype = None,
+    edit: Edits = None,
     task: TaskName = None,
     prompt: Prompt = None,
     contrast: Contrast = None,
@@ -110,7 +115,7 @@ def run(
     prepared = prepare(method, words or (), task, prompts)
     _refuse_unwritable(out or ())
     wanted = asked_for(artifact or ())
-    result = _result(method, prepared, model, {"device": device, "dtype": dtype})
+    result = _result(method, prepared, model, {"device": device, "dtype": dtype}, edit or ())
     for path in out or ():
         result.save(path)
     learned = written(result.artifacts, wanted, method)
@@ -124,17 +129,23 @@ def _help(context: typer.Context, method: str) -> None:
         context.get_help()
 
 
-def _result(name: str, prepared: Prepared, model: str, options: Mapping[str, str | None]) -> Result:
+def _result(
+    name: str, prepared: Prepared, model: str, options: Mapping[str, str | None], edits: Sequence[Path]
+) -> Result:
     """The result, which is told the command as it was typed: the model and the method as they were named."""
-    from cutaway.models.open import open  # torch, transformers
+    from cutaway.models.edited import open_edited  # torch, transformers
+    from cutaway.models.open import open
     from cutaway.runtime.progress import watched
 
     given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     with watched():
-        result = prepared.method(open(model, **given), prepared.task, **prepared.parameters)
+        opened = open_edited(model, edits, **given) if edits else open(model, **given)
+        result = prepared.method(opened, prepared.task, **prepared.parameters)
     chosen = parameters.chosen(prepared.method.function, prepared.parameters)
     files = registry.loose_files()
-    command = command_line(name, model, prepared.task, chosen, options=given, plugins=files)
+    command = command_line(
+        name, model, prepared.task, chosen, options={**given, "edit": [str(path) for path in edits]}, plugins=files
+    )
     return replace(result, provenance={**result.provenance, "command": command})
 
 

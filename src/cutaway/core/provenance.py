@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import platform
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -114,7 +114,7 @@ def command_line(
     task: Task,
     chosen: Mapping[str, Any],
     *,
-    options: Mapping[str, str] | None = None,
+    options: Mapping[str, str | Sequence[str]] | None = None,
     plugins: Iterable[Path] = (),
 ) -> str:
     """The command that repeats a run; empty where no command can say it.
@@ -124,11 +124,12 @@ def command_line(
         model: what `cutaway.open` was given.
         task: what was shown.
         chosen: parameters that differ from their defaults.
-        options: how the model was opened, such as its dtype.
+        options: how the model was opened, such as its dtype; several values are said one by one.
         plugins: loose files that were loaded.
     """
     words = ["cutaway", *(f"--plugin={file}" for file in plugins), "run", method, "--model", model]
-    words += [f"--{name}={value}" for name, value in (options or {}).items()]
+    for name, given in (options or {}).items():
+        words += [f"--{name}={value}" for value in ([given] if isinstance(given, str) else given)]
     said = _said(task)
     if said is None:
         return ""

@@ -59,7 +59,7 @@ def _box(token: str, part: float) -> str:
     """A token on its colour: 0 to 60 % of red or blue; the space that it begins with stands before the box."""
     gap, word = (r"\ ", token[1:]) if token.startswith(" ") else ("", token)
     strength = 0 if part != part else round(60 * abs(part))
-    colour = "red" if part >= 0 else "blue"
+    colour = "blue" if part < 0 else "red"
     return rf"{gap}\colorbox{{{colour}!{strength}}}{{\strut {_escaped(word)}}}%"
 
 

@@ -29,16 +29,16 @@ from cutaway.core.errors import PlanError
 from cutaway.core.progress import track
 from cutaway.core.site import Site
 from cutaway.models import multigrad, taps
-from cutaway.models.edge_parts import EMBED, LayerParts, Norm, Parts, parts_of
+from cutaway.models.edge_parts import EMBED, LayerParts, Parts, parts_of
 from cutaway.models.edge_pass import change, whole_of, write
 from cutaway.models.edge_values import Contributions
 from cutaway.models.encode import Encoded
 from cutaway.models.forward import model_inputs
 from cutaway.models.metric import Metric
+from cutaway.models.norm_gradients import pulled_back
 from cutaway.models.place import projection_weight
 from cutaway.models.program import beside
 from cutaway.models.recording import by_length
-from cutaway.models.unembedding import FrozenNorm
 
 if TYPE_CHECKING:
     from cutaway.models.model import Model
@@ -418,43 +418,3 @@ def _at_heads(part: LayerParts, seen: _Seen, tokens: Tensor) -> tuple[list[Site]
             targets.append(Site(kind, part.index, head))
             grads.append(some[:, where] @ matrix[:, where].T)
     return targets, torch.stack(grads) if grads else tokens
-
-
-def pulled_back(
-    norm: Norm, stream: Float[Tensor, "token d_model"], grads: Float[Tensor, "target token d_model"]
-) -> Float[Tensor, "target token d_model"]:
-    """Gradients after a norm as gradients before it, by the norm's own Jacobian at a stream."""
-    if norm.module is None:
-        return grads
-    if not norm.learned:
-        norm.learned.append(_frozen(norm, stream))
-    frozen = norm.learned[0]
-    return _by_autograd(norm, stream, grads) if frozen is None else _by_formula(frozen, stream, grads)
-
-
-def _by_formula(frozen: FrozenNorm, stream: Tensor, grads: Tensor) -> Tensor:
-    # y = gain * x̂ * s with s = (mean x̂² + ε)^-½: the slope of s takes out what lies along the stream.
-    scale = frozen.scale(stream)
-    centred = stream - stream.mean(dim=-1, keepdim=True) if frozen.centres else stream
-    before = grads * frozen.gain.to(grads)
-    along = torch.einsum("ntd,td->nt", before, centred)
-    found = before.mul_(scale).sub_(along[..., None] * (centred * scale**3 / stream.shape[-1]))
-    return found.sub_(found.mean(dim=-1, keepdim=True)) if frozen.centres else found
-
-
-def _frozen(norm: Norm, stream: Tensor) -> FrozenNorm | None:
-    """The norm as gain and scale, where its Jacobian is that of the formula."""
-    found = FrozenNorm.of(norm.module, stream.shape[-1], stream.device, stream.dtype)
-    few = stream[:3]
-    noise = torch.randn((2, *few.shape), generator=torch.Generator().manual_seed(0)).to(stream)
-    theirs = _by_autograd(norm, few, noise)
-    tolerance = 1e-4 if stream.dtype in (torch.float32, torch.float64) else 5e-2
-    fits = (_by_formula(found, few, noise) - theirs).norm() <= tolerance * theirs.norm()
-    return found if bool(fits) else None
-
-
-def _by_autograd(norm: Norm, stream: Tensor, grads: Tensor) -> Tensor:
-    with torch.inference_mode(False), torch.enable_grad():
-        wide = stream.detach().expand_as(grads).clone().requires_grad_(True)
-        (found,) = torch.autograd.grad(norm(wide), wide, grads)
-    return found

@@ -39,7 +39,7 @@ class Norm:
 
     Attributes:
         module: the norm; None where the branch reads the stream itself.
-        learned: its gain and scale, once they were needed; see `edge_gradients.pulled_back`.
+        learned: its gain and scale, once they were needed; see `norm_gradients.pulled_back`.
     """
 
     module: nn.Module | None

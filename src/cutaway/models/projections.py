@@ -140,7 +140,8 @@ def _find(model: Model) -> list[Projections | str]:
     finally:
         for weight in wanted:
             weight.requires_grad_(True)
-    return [_of_layer(layer, seen[layer.index]) for layer in layers]
+    with torch.inference_mode(False), torch.enable_grad():  # also where a caller has turned gradients off
+        return [_of_layer(layer, seen[layer.index]) for layer in layers]
 
 
 def _linear_maps(layer: Layer) -> list[nn.Module]:
@@ -150,7 +151,7 @@ def _linear_maps(layer: Layer) -> list[nn.Module]:
         for module in layer.module.modules()
         if next(module.children(), None) is None
         and isinstance(getattr(module, "weight", None), Tensor)
-        and module.weight.dim() == 2  # type: ignore[union-attr, operator]
+        and module.weight.dim() == 2  # type: ignore[operator]
     ]
 
 
@@ -166,7 +167,7 @@ def _leaf(seen: _Seen, module: nn.Module) -> taps.Visitor:
 
 def _keeping(seen: _Seen) -> dict[str, taps.Visitor]:
     def keep(kind: str) -> taps.Visitor:
-        return lambda value: seen.call.__setitem__(kind, value)  # type: ignore[func-returns-value]
+        return lambda value: seen.call.__setitem__(kind, value)
 
     return {kind: keep(kind) for kind in KINDS}
 

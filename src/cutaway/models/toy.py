@@ -46,6 +46,21 @@ from cutaway.models.toy_parts import MODEL_TYPE, ToyAttention, ToyConfig, ToyLay
 if TYPE_CHECKING:
     from cutaway.models.model import Model
 
+__all__ = [
+    "MODEL_TYPE",
+    "Head",
+    "ToyConfig",
+    "ToyForCausalLM",
+    "ToyForMaskedLM",
+    "ToyForSequenceClassification",
+    "ToyModel",
+    "auto_class",
+    "initialise",
+    "register",
+    "toy",
+    "word_tokenizer",
+]
+
 Head = Literal["causal", "masked", "classifier"]
 
 

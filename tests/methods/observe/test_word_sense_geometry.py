@@ -47,5 +47,5 @@ def test_a_vector_is_that_of_its_word() -> None:
 
 
 def test_a_word_without_senses_is_refused() -> None:
-    with pytest.raises(TaskError, match=r"no sentences have 'bnak' in two senses; did you mean 'bank'\?"):
-        word_sense_geometry(BERT, "He sat.", word="bnak", controls=0)
+    with pytest.raises(TaskError, match=r"no sentences have 'banks' in two senses; did you mean 'bank'\?"):
+        word_sense_geometry(BERT, "He sat.", word="banks", controls=0)

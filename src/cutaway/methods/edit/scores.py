@@ -74,7 +74,7 @@ def scores_of(model: Model, questions: Questions) -> dict[str, float]:
             found[kind].append((float(right[i] == 1.0), math.exp(logs[i]), float(right[i])))
             continue
         gap = math.exp(logs[i]) - math.exp(logs[place[i]])
-        won = logs[place[i]] < logs[i] if aside else logs[i] > logs[place[i]]
+        won = logs[place[i]] > logs[i] if aside else logs[i] > logs[place[i]]
         found[kind].append((float(won), -gap if aside else gap, float(right[place[i] if aside else i])))
     table = {kind: np.mean(values, axis=0) if values else np.full(3, np.nan) for kind, values in found.items()}
     named = ("", "_magnitude", "_accuracy")

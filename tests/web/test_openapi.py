@@ -63,7 +63,7 @@ def test_answers_have_the_shape_that_is_written(server: Server, kept: dict[str, 
         ("/api/next", {"text": "a b"}, records.Next),
         ("/api/generate", {"text": "a b"}, records.Generated),
         ("/api/ablate", {"text": "a b", "sites": ["z[1].head[2]"], "do": "mean"}, records.Ablation),
-        ("/api/edge", {"text": "a b", "contrast": "b a", "edge": "embed -> logits"}, records.EdgeTested),
+        ("/api/edge", {"text": "a b", "contrast": "a b", "edge": "embed -> logits"}, records.EdgeTested),
         ("/api/models/open", {}, records.Opened),
     ],
 )

@@ -119,8 +119,11 @@ def meng2022_rome(run: StudyRun) -> Findings:
 _DIFFERS = (
     "The paper traces 1000 facts of GPT-2 XL (48 layers). At small scale this is SmolLM2-135M-Instruct (30 layers, 4-bit "
     "weights) with 24 facts of our own in eight relations and five samples of noise instead of ten, restored in windows of the "
-    "same share of the depth. Facts are known where the answer's first token is the most likely one. The paper averages "
-    "over subjects of several tokens; where a subject is one token, we count it as the last subject token alone."
+    "same share of the depth. Facts are known where the answer's first token is the most likely one. The early site at the last "
+    "subject token, the late site in attention and the gap without MLPs are there, and the effects are larger than the "
+    "paper's, but the early site begins with the first layers, not the middle ones. All of the 24 subjects are one token, "
+    "so that what the first MLPs write there already is the subject, and no other subject token is there to compare with; the "
+    "paper's are names of several tokens, which have to be gathered first. Whether that is the reason was not tested."
 )
 
 

@@ -147,7 +147,11 @@ _DIFFERS = (
     "SmolLM2-135M-Instruct with 24 sentences about professions that count as female or male. Its attention figures come from "
     "Winobias and Winogender, where the changed word stands between two professions; in our sentences the profession "
     "itself is exchanged, so that values change as well as attention, and the share that attention weights carry is no "
-    "test of the paper's. Neurons are ranked by a gradient and measured together."
+    "test of the paper's. Neurons are ranked by a gradient and measured together. "
+    "Attention weights carry about a twelfth of the effect; their largest heads together exceed all of them, because other heads "
+    "work the other way, and the heads were chosen on the same sentences. The ratios' effects do not add up, "
+    "their logarithms nearly do: the mean of the ratios is carried by the sentences with the smallest odds, "
+    "and lies far above the median."
 )
 
 

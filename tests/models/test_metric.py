@@ -137,3 +137,11 @@ def test_prompts_without_answers_have_no_metric(spoken: Callable[[Task], Model])
     model = spoken(task)
     with pytest.raises(TaskError, match="needs an answer for each prompt"):
         metric_of(task.encode(model.tokenizer), "rank")
+
+
+def test_a_narrowed_metric_counts_in_its_own_rows() -> None:
+    metric = Metric("logit_difference", ((0,), (1,), (2,)), ((3,), (3,), (3,)))
+    logits = torch.eye(4)[[1, 2]]
+    narrowed = metric.for_rows([1, 2])
+    assert narrowed(logits).tolist() == [1.0, 1.0]
+    assert narrowed.for_rows([1, 0])(logits.flip(0)).tolist() == [1.0, 1.0]

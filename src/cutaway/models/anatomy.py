@@ -299,7 +299,7 @@ def _probe_inputs(anatomy: Anatomy) -> dict[str, Any]:
 
     device = input_device(anatomy.hf)
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(5, max(6, min(anatomy.vocab_size, 1000) - 5), (1, PROBE_LENGTH), generator=generator).to(device)
+    ids = torch.randint(*probe.tokens_from(anatomy.vocab_size), (1, PROBE_LENGTH), generator=generator).to(device)
     if anatomy.is_encoder_decoder:
         return {"input_ids": ids, "decoder_input_ids": ids.flip(1)[:, 1:]}  # of another length: two texts can be told
     return {"input_ids": ids}

@@ -15,6 +15,7 @@ from cutaway.core.edit import Edit
 from cutaway.core.site import KINDS, Site
 from cutaway.models.anatomy import Layer, probe_tolerance
 from cutaway.models.forward import model_inputs
+from cutaway.models.probe import tokens_from
 from cutaway.models.program import Clock, Program
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ class Bench:
     def of(model: Model, length: int = 8, seed: int = 3) -> Bench:
         """A bench with a prompt of random tokens."""
         generator = torch.Generator().manual_seed(seed)
-        high = max(6, min(model.anatomy.vocab_size, 1000) - 5)
-        ids = [tuple(torch.randint(5, high, (n,), generator=generator).tolist()) for n in (length, length - 2)]
+        low, high = tokens_from(model.anatomy.vocab_size)
+        ids = [tuple(torch.randint(low, high, (n,), generator=generator).tolist()) for n in (length, length - 2)]
         bench = Bench(model, ids[0], ids[1] if model.anatomy.is_encoder_decoder else None)
         bench.output()  # some networks settle their configuration in their first pass
         return bench

@@ -73,8 +73,8 @@ class Metric:
         return tuple(sorted({i for ids in (*self.answers, *self.wrong) for i in ids}))
 
     def for_rows(self, rows: Sequence[int]) -> Metric:
-        """The same metric for a batch in which row i is prompt `rows[i]`."""
-        return replace(self, rows=tuple(rows))
+        """The same metric for a batch in which row i is prompt `rows[i]`, counted in the rows that it has now."""
+        return replace(self, rows=tuple(rows) if self.rows is None else tuple(self.rows[row] for row in rows))
 
     def against(self, logits: Float[Tensor, "prompt vocab"]) -> Metric:
         """`kl` from the run with these logits [prompt, vocab]."""

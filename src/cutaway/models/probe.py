@@ -269,3 +269,8 @@ def same(a: Tensor, b: Tensor, tolerance: float) -> bool:
         return False
     a, b = a.reshape(-1), b.reshape(-1)
     return bool((a - b).norm() <= tolerance * b.norm() + 1e-300)
+
+
+def tokens_from(vocab_size: int) -> tuple[int, int]:
+    """From and up to which token id random texts are drawn: not the special tokens at the ends of a large vocabulary."""
+    return (5, min(vocab_size, 1000) - 5) if vocab_size > 20 else (0, vocab_size)

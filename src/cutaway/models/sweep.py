@@ -25,6 +25,7 @@ from cutaway.models import memory, midblock, resume
 from cutaway.models.encode import Encoded, encode
 from cutaway.models.forward import input_device
 from cutaway.models.metric import Metric, as_metric
+from cutaway.models.probe import tokens_from
 from cutaway.models.recording import Recording, by_length, record
 from cutaway.models.resolve import mean_over_prompts
 from cutaway.models.resume import Job, Tier
@@ -407,7 +408,7 @@ def _find_tier(model: Model) -> Tier:
     if anatomy.unembed is None or "final" in anatomy.refused_ends or not model._unembedding.exact:
         return "full"
     generator = torch.Generator().manual_seed(1)
-    ids = torch.randint(5, max(6, min(anatomy.vocab_size, 1000) - 5), (2, 7), generator=generator).tolist()
+    ids = torch.randint(*tokens_from(anatomy.vocab_size), (2, 7), generator=generator).tolist()
     kinds = [kind for kind in ("resid_pre", "z", "mlp_out") if kind in anatomy.stacks[""].layers[-1].places]
     middle = anatomy.n_layers // 2
     cells = tuple(Site(kind, layer, position=p) for kind in kinds for layer, p in ((0, 0), (middle, 4), (middle, 2)))

@@ -29,7 +29,7 @@ from cutaway.core.run import Run
 from cutaway.core.task import Task
 from cutaway.methods.attribute.checked import Floats, Test, checked_map, scores_of_texts
 from cutaway.methods.attribute.mixing import each_text, normalised, product, refuse_two_stacks, rows_of_targets
-from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
+from cutaway.methods.attribute.neutral import Neutral
 from cutaway.methods.attribute.targets import (
     Continuation,
     Controls,
@@ -82,7 +82,7 @@ def alti(
         attribution,
         scores_of_texts(model, targets),
         title="ALTI contributions",
-        neutral=neutral_embedding(model, neutral),
+        neutral=neutral,
         test=Test(share, controls, seed, signed=False),
         metrics={"sum_gap": float(max(gaps))},
     )

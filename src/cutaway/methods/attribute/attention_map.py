@@ -21,7 +21,7 @@ from cutaway.core.result import Result
 from cutaway.core.task import Task
 from cutaway.methods.attribute.checked import Floats, Test, checked_map, scores_of_texts
 from cutaway.methods.attribute.mixing import each_text, normalised, product, refuse_two_stacks, rows_of_targets
-from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
+from cutaway.methods.attribute.neutral import Neutral
 from cutaway.methods.attribute.targets import (
     Continuation,
     Controls,
@@ -74,7 +74,7 @@ def attention_map(
         attribution,
         scores_of_texts(model, targets),
         title="Attention" if kind == "raw" else "Attention rollout",
-        neutral=neutral_embedding(model, neutral),
+        neutral=neutral,
         test=Test(share, controls, seed, signed=False),
         unit="share of attention",
     )

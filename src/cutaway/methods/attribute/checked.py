@@ -12,6 +12,7 @@ from torch import Tensor
 from cutaway.core.result import Metric, Result
 from cutaway.methods.attribute.deletion import deletion_check
 from cutaway.methods.attribute.gradients import scores_of
+from cutaway.methods.attribute.neutral import Neutral
 from cutaway.methods.attribute.targets import Targets
 from cutaway.methods.attribute.token_map import token_map
 from cutaway.models.model import Model
@@ -36,7 +37,7 @@ def checked_map(
     scores: Floats,
     *,
     title: str,
-    neutral: Tensor,
+    neutral: Tensor | Neutral,
     test: Test,
     unit: str = "",
     metrics: Mapping[str, Metric] | None = None,
@@ -48,7 +49,7 @@ def checked_map(
     Args:
         model, targets, attribution, scores, unit, metrics, notes, arrays: as in `token_map`.
         title: what an attribution is; the check's sentences say it too.
-        neutral: the embedding that takes the place of a token's own.
+        neutral: the embedding that takes the place of a token's own, or its name.
         test: of the check.
     """
     said = title[0].lower() + title[1:] if title[1:2].islower() else title

@@ -21,6 +21,7 @@ from torch import Tensor
 from cutaway.core.progress import track
 from cutaway.core.result import Check
 from cutaway.methods.attribute.gradients import scores_of, values_of
+from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
 from cutaway.methods.attribute.targets import Targets
 from cutaway.methods.control import compared, sets_like
 from cutaway.methods.scoring import as_words
@@ -38,7 +39,7 @@ def deletion_check(
     model: Model,
     targets: Targets,
     attribution: NDArray[np.float64],
-    neutral: Tensor,
+    neutral: Tensor | Neutral,
     *,
     claim: str,
     ranked: str,
@@ -53,7 +54,7 @@ def deletion_check(
         model: the network.
         targets: what was explained.
         attribution: [prompt, target, position]; larger says that the token matters more.
-        neutral: the embedding [d_model] that takes the place of a token's own.
+        neutral: the embedding [d_model] that takes the place of a token's own, or its name.
         claim: as in `Check`.
         ranked: which tokens the map ranks highest, in words that follow "the tokens": "with the largest gradients".
         share: of the tokens of a prompt that are taken out, at least one.
@@ -64,6 +65,7 @@ def deletion_check(
     able = testable(model, targets)
     if not able or not controls:
         return None
+    nothing = neutral_embedding(model, neutral) if isinstance(neutral, str) else neutral
     chosen = evenly(able, TESTED)
     in_nats = targets.score_name == "probability"
     scored = targets.with_score("log_probability") if in_nats else targets
@@ -72,7 +74,7 @@ def deletion_check(
         inside = removable(model, targets, prompt)
         marked = _largest(attribution[prompt, target], inside, max(1, round(share * len(inside))))
         others = sets_like(marked, inside, controls, seed + number, lambda place: 0)
-        found = scores_without(model, scored, prompt, [(), marked, *others], neutral, only=target)[:, 0]
+        found = scores_without(model, scored, prompt, [(), marked, *others], nothing, only=target)[:, 0]
         fall = found[0] - found[1:] if signed else np.abs(found[0] - found[1:])
         measured.append(float(fall[0]))
         random.append(fall[1:])

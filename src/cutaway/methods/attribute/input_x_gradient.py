@@ -24,7 +24,7 @@ from cutaway.core.task import Task
 from cutaway.methods.attribute.deletion import deletion_check
 from cutaway.methods.attribute.gradients import scores_of, slopes, values_of
 from cutaway.methods.attribute.layer import Layer, place_of
-from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
+from cutaway.methods.attribute.neutral import Neutral
 from cutaway.methods.attribute.targets import (
     Continuation,
     Controls,
@@ -72,7 +72,7 @@ def input_x_gradient(
         model,
         targets,
         attribution,
-        neutral_embedding(model, neutral),
+        neutral,
         claim="The score hangs on the tokens with the largest input × gradient.",
         ranked="with the largest input × gradient",
         share=share,

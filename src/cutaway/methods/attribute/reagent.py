@@ -29,7 +29,7 @@ from cutaway.core.task import Task
 from cutaway.methods.attribute.checked import Floats, Test, checked_map, scores_of_texts
 from cutaway.methods.attribute.gradients import scores_of
 from cutaway.methods.attribute.mixing import refuse_two_stacks
-from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
+from cutaway.methods.attribute.neutral import Neutral
 from cutaway.methods.attribute.occlusion import seen_places
 from cutaway.methods.attribute.targets import (
     Continuation,
@@ -90,7 +90,7 @@ def reagent(
         attribution,
         scores_of_texts(model, targets),
         title="ReAGent importance",
-        neutral=neutral_embedding(model, neutral),
+        neutral=neutral,
         test=Test(share, controls, seed, signed=False),
         metrics={"rounds": max(used), "targets_settled": float(np.mean(enough))},
         notes=notes,

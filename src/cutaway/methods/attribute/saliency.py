@@ -22,7 +22,7 @@ from cutaway.core.result import Result
 from cutaway.core.task import Task
 from cutaway.methods.attribute.deletion import deletion_check
 from cutaway.methods.attribute.gradients import slopes
-from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
+from cutaway.methods.attribute.neutral import Neutral
 from cutaway.methods.attribute.targets import (
     Continuation,
     Controls,
@@ -70,7 +70,7 @@ def saliency(
         model,
         targets,
         attribution,
-        neutral_embedding(model, neutral),
+        neutral,
         claim="The prediction hangs on the tokens with the largest gradients.",
         ranked="with the largest gradients",
         share=share,

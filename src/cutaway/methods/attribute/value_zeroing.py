@@ -25,7 +25,7 @@ from cutaway.core.site import Site
 from cutaway.core.task import Task
 from cutaway.methods.attribute.checked import Floats, Test, checked_map, scores_of_texts
 from cutaway.methods.attribute.mixing import each_text, normalised, product, refuse_two_stacks, rows_of_targets
-from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
+from cutaway.methods.attribute.neutral import Neutral
 from cutaway.methods.attribute.targets import (
     Continuation,
     Controls,
@@ -77,7 +77,7 @@ def value_zeroing(
         attribution,
         scores_of_texts(model, targets),
         title="Value zeroing",
-        neutral=neutral_embedding(model, neutral),
+        neutral=neutral,
         test=Test(share, controls, seed, signed=False),
     )
 

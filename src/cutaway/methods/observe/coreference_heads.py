@@ -78,7 +78,7 @@ def coreference_heads(
     treebank: Annotated[
         str, Field(description="texts with mentions: made, or the path of a .conllu file with Entity=")
     ] = "made",
-    sentences: Annotated[int, Field(ge=4, description="how many of them")] = 100,
+    sentences: Annotated[int, Field(ge=4, description="how many of them")] = 60,
     sites: Annotated[
         str, Field(description="layers and heads, such as pattern[*], pattern[5:8] or pattern[9].head[6]")
     ] = "pattern[*]",

@@ -93,11 +93,11 @@ def relation_heads(
     treebank: Annotated[
         str, Field(description="sentences with trees: made, ewt (where CUTAWAY_UD says), or the path of a .conllu file")
     ] = "made",
-    sentences: Annotated[int, Field(ge=4, description="how many of them")] = 100,
+    sentences: Annotated[int, Field(ge=4, description="how many of them")] = 60,
     sites: Annotated[
         str, Field(description="layers and heads, such as pattern[*], pattern[5:8] or pattern[9].head[6]")
     ] = "pattern[*]",
-    fewest: Annotated[int, Field(ge=1, description="relations that are rarer are left out")] = 10,
+    fewest: Annotated[int, Field(ge=1, description="relations that are rarer are left out")] = 8,
     controls: Annotated[
         int,
         Field(ge=0, description="networks with shuffled weights that the check compares with, 5 or more; 0: no check"),

@@ -67,7 +67,7 @@ def structural_probe(
         str, Field(description="residual streams, such as resid_post[*], resid_pre[3:6] or embed")
     ] = "resid_post[*]",
     rank: Annotated[int, Field(ge=1, description="dimensions after the map")] = 32,
-    epochs: Annotated[int, Field(ge=1, description="how often each sentence is trained on")] = 30,
+    epochs: Annotated[int, Field(ge=1, description="how often each sentence is trained on")] = 20,
     controls: Annotated[
         int,
         Field(ge=0, description="networks with shuffled weights that the check compares with, 5 or more; 0: no check"),

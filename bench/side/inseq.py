@@ -177,11 +177,9 @@ def captum_of_layers(
         layers += [linear, torch.nn.ReLU()]
     network = torch.nn.Sequential(*layers[:-1])
     inputs, start = (torch.tensor([row], dtype=torch.float64) for row in (x, base))
-    more = {"n_samples": 20_000} if name == "KernelShap" else {}
 
     def work() -> worker.Values:
-        torch.manual_seed(0)  # noqa: TID251 - Captum draws from the global state
-        found = getattr(captum.attr, name)(network).attribute(inputs, baselines=start, target=0, **more)
+        found = getattr(captum.attr, name)(network).attribute(inputs, baselines=start, target=0)
         return {"values": found[0].detach()}
 
     return work

@@ -65,7 +65,7 @@ def learn(runs: Runs, *, penalty: float = 1.0, steps: int = 100, learning_rate: 
         distance, slope = _pass(runs, numbers, gate.detach())
         cost = penalty * _probability(wanted).mean()
         optimiser.zero_grad()
-        (cost + (gate * slope).sum()).backward()  # type: ignore[no-untyped-call]
+        (cost + (gate * slope).sum()).backward()
         optimiser.step()
         losses.append(distance + float(cost.detach()))
     found = _probability(wanted).detach().numpy()

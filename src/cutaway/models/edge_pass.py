@@ -334,7 +334,7 @@ class Pass:
         if not mine:
             return
         changed = change(value, self.base.other, site, self.base.prompts, self.R)
-        heads = [int(graph.sources[number].head or 0) for number in mine]  # type: ignore[arg-type]
+        heads = [int(graph.sources[number].head or 0) for number in mine]
         out = [self.own[self.above.index(number)] for number in mine]
         write(self.base.parts, site, changed.to(self.own.device), heads, out)
         self.known = max(self.known, self.above.index(mine[-1]) + 1)

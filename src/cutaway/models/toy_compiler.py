@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from cutaway.core.edge import Edge
 from cutaway.core.site import Site
@@ -179,7 +179,7 @@ class Layout:
             return Site("z", layer, head=head)
         return Site("mlp_contrib", self.times[variable] // 2 - 1)
 
-    def target(self, step: Step, slot: str) -> Site:
+    def target(self, step: Variable, slot: str) -> Site:
         """What reads an operand of a step."""
         if isinstance(step, Gathered):
             layer, head = self.heads[step]
@@ -236,13 +236,11 @@ def compiled(
         hf = ToyForCausalLM(config).to(dtype).eval()
     _Writer(hf, layout, directions, idle, random).write(output, ends, tokenizer, logits)
     targets: dict[Slot, Site] = {
-        (step, slot): layout.target(step, slot)
-        for step in layout.times
-        for slot in step.operands  # type: ignore[union-attr]
+        (step, slot): layout.target(step, slot) for step in layout.times for slot in step.operands
     }
     targets[None, "x"] = Site("logits")
     model = Model(hf, tokenizer, name=name, source=f"compiled program, seed {seed}")
-    return Compiled(model, output, logits, {v: layout.source(v) for v in variables}, targets)  # type: ignore[arg-type]
+    return Compiled(model, output, logits, {v: layout.source(v) for v in variables}, targets)
 
 
 def _inputs(output: Variable) -> list[Tokens | Indices]:
@@ -281,7 +279,7 @@ def _n_neurons(step: Step) -> int:
 class _Writer:
     """Fills the weights of a network; `axes` are the directions of each variable [value, d_model]."""
 
-    hf: nn.Module
+    hf: Any
     layout: Layout
     axes: Mapping[Variable, Floats]
     idle: Floats
@@ -292,73 +290,73 @@ class _Writer:
         self,
         output: Variable,
         ends: Sequence[Tokens | Indices],
-        tokenizer: object,
+        tokenizer: Any,
         logits: Mapping[object, tuple[str, float]],
     ) -> None:
         """All weights: embeddings, heads, neurons, unembedding."""
         for parameter in self.hf.parameters():
             parameter.zero_()
-        ids: dict[str, int] = tokenizer.get_vocab()  # type: ignore[attr-defined]
+        ids: dict[str, int] = tokenizer.get_vocab()
         self._embed(ends, ids)
-        blocks = self.hf.model.layers  # type: ignore[union-attr]
+        blocks = self.hf.model.layers
         taken = set(self.layout.heads.values())
-        for layer, block in enumerate(blocks):  # type: ignore[arg-type]
+        for layer, block in enumerate(blocks):
             for head in range(self.layout.n_heads):
                 if (layer, head) not in taken:
                     self._idle_head(block.self_attn, head)
             self._mlp(block.mlp, self.layout.neurons.get(layer, []))
         for step, (layer, head) in self.layout.heads.items():
-            self._head(blocks[layer].self_attn, head, step)  # type: ignore[index]
-        unembed = self.hf.lm_head.weight  # type: ignore[union-attr]
+            self._head(blocks[layer].self_attn, head, step)
+        unembed = self.hf.lm_head.weight
         for label, (word, factor) in logits.items():
             row = self.axes[output][list(output.labels).index(label)]
-            unembed[ids[word]] += factor * _tensor(row, unembed)  # type: ignore[index, operator]
+            unembed[ids[word]] += factor * _tensor(row, unembed)
 
     def _embed(self, ends: Sequence[Tokens | Indices], ids: Mapping[str, int]) -> None:
-        tokens, places = self.hf.model.embed_tokens.weight, self.hf.model.embed_positions.weight  # type: ignore[union-attr]
-        tokens.copy_(_tensor(self.random.normal(size=(len(tokens), len(self.idle))) @ self.idle, tokens))  # type: ignore[arg-type, operator]
+        tokens, places = self.hf.model.embed_tokens.weight, self.hf.model.embed_positions.weight
+        tokens.copy_(_tensor(self.random.normal(size=(len(tokens), len(self.idle))) @ self.idle, tokens))
         for end in ends:
             for label, axis in zip(end.labels, self.axes[end], strict=True):
-                row = tokens[ids[str(label)]] if isinstance(end, Tokens) else places[int(label)]  # type: ignore[index, call-overload]
-                row += _tensor(axis, tokens)  # type: ignore[arg-type]
+                row = tokens[ids[str(label)]] if isinstance(end, Tokens) else places[int(str(label))]
+                row += _tensor(axis, tokens)
 
-    def _head(self, attention: nn.Module, head: int, step: Gathered) -> None:
+    def _head(self, attention: Any, head: int, step: Gathered) -> None:
         width = attention.head_dim
-        rows = slice(head * width, (head + 1) * width)  # type: ignore[operator]
+        rows = slice(head * width, (head + 1) * width)
         if step.keys is not None and step.match is not None:
-            scale = SHARPNESS * float(width) ** 0.5  # type: ignore[arg-type]
-            _fill(attention.k_proj.weight[rows], self.axes[step.keys])  # type: ignore[union-attr, index]
+            scale = SHARPNESS * float(width) ** 0.5
+            _fill(attention.k_proj.weight[rows], self.axes[step.keys])
             if step.queries is None:
-                _fill(attention.q_proj.bias[rows], scale * step.match)  # type: ignore[union-attr, index]
+                _fill(attention.q_proj.bias[rows], scale * step.match)
             else:
-                _fill(attention.q_proj.weight[rows], scale * step.match.T @ self.axes[step.queries])  # type: ignore[union-attr, index]
-        _fill(attention.v_proj.weight[rows], self.axes[step.values])  # type: ignore[union-attr, index]
-        _fill(attention.o_proj.weight[:, rows].T, self.axes[step])  # type: ignore[union-attr, index]
+                _fill(attention.q_proj.weight[rows], scale * step.match.T @ self.axes[step.queries])
+        _fill(attention.v_proj.weight[rows], self.axes[step.values])
+        _fill(attention.o_proj.weight[:, rows].T, self.axes[step])
 
-    def _idle_head(self, attention: nn.Module, head: int) -> None:
-        width = int(attention.head_dim)  # type: ignore[arg-type]
+    def _idle_head(self, attention: Any, head: int) -> None:
+        width = int(attention.head_dim)
         rows = slice(head * width, (head + 1) * width)
         for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
-            weight = projection.weight[rows]  # type: ignore[union-attr, index]
+            weight = projection.weight[rows]
             _fill(weight, self.random.normal(size=tuple(weight.shape)) / 2)
         written = self.random.normal(size=(width, len(self.idle))) @ self.idle / width**0.5
-        _fill(attention.o_proj.weight[:, rows].T, written)  # type: ignore[union-attr, index]
+        _fill(attention.o_proj.weight[:, rows].T, written)
 
-    def _mlp(self, mlp: nn.Module, steps: Sequence[Step]) -> None:
+    def _mlp(self, mlp: Any, steps: Sequence[Step]) -> None:
         up, down = mlp.up_proj, mlp.down_proj
         start = 0
         for step in steps:
             read, bias, written, always = self._neurons(step)
             rows = slice(start, start + len(read))
-            _fill(up.weight[rows], read)  # type: ignore[union-attr, index]
-            _fill(up.bias[rows], bias)  # type: ignore[union-attr, index]
-            _fill(down.weight[:, rows].T, written @ self.axes[step])  # type: ignore[union-attr, index]
-            down.bias += _tensor(always @ self.axes[step], down.bias)  # type: ignore[union-attr, operator, arg-type]
+            _fill(up.weight[rows], read)
+            _fill(up.bias[rows], bias)
+            _fill(down.weight[:, rows].T, written @ self.axes[step])
+            down.bias += _tensor(always @ self.axes[step], down.bias)
             start += len(read)
         rows = slice(start, None)
-        idle = up.weight[rows]  # type: ignore[union-attr, index]
+        idle = up.weight[rows]
         _fill(idle, self.random.normal(size=tuple(idle.shape)) / 2)
-        _fill(down.weight[:, rows].T, self.random.normal(size=(len(idle), len(self.idle))) @ self.idle)  # type: ignore[union-attr, index]
+        _fill(down.weight[:, rows].T, self.random.normal(size=(len(idle), len(self.idle))) @ self.idle)
 
     def _neurons(self, step: Step) -> tuple[Floats, Floats, Floats, Floats]:
         """What the neurons of a step read [neuron, d_model], their biases, what they write [neuron, value], and always."""

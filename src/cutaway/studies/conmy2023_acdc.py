@@ -97,7 +97,7 @@ def _on_program(run: StudyRun, name: str) -> dict[str, float]:
     made = program(name)
     network = made.compiled(seed=run.seed)
     task = made.task(run.size(tiny=6, small=24, paper=24), seed=run.seed)
-    found = {}
+    found: dict[str, float] = {}
     hows: tuple[How, How] = ("zero", "contrast")
     for how in hows:
         runs = runs_of(network.model, task.encode(network.model.tokenizer), how)
@@ -203,10 +203,16 @@ def _figures(
     others = f"EAP-IG: {np.mean(areas['zero, eap_ig']):.3f}"
     return {
         "programs_zero": Figure(
-            np.mean(areas["zero"]), min(areas["zero"]), max(areas["zero"]), len(scored), 0.5, "random scores", others
+            float(np.mean(areas["zero"])),
+            min(areas["zero"]),
+            max(areas["zero"]),
+            len(scored),
+            0.5,
+            "random scores",
+            others,
         ),
         "programs_contrast": Figure(
-            np.mean(areas["contrast"]),
+            float(np.mean(areas["contrast"])),
             min(areas["contrast"]),
             max(areas["contrast"]),
             len(scored),

@@ -151,7 +151,10 @@ _DIFFERS = (
     "The paper aligns Alpaca-7B, told the task in words; here a causal network of four layers and 128 dimensions is trained on "
     "the task alone, with digits as tokens, and aligned at three layers and three tokens instead of a grid of the last "
     "tokens. The boundary's temperature falls from 50 per 4096 dimensions in proportion to the width, at least 1. Each "
-    "alignment takes a few hundred pairs, not 8000."
+    "alignment takes a few hundred pairs, not 8000. At small scale everything that decides the answer is found at the last token: "
+    "the left boundary is found there with a fifth of the dimensions, but less surely than in Alpaca, and the distance from "
+    "the middle of the bracket, which aligned worse there, aligns better here: this network seems to use another algorithm, or "
+    "150 steps of training are too few to tell."
 )
 
 

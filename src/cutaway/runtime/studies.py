@@ -20,11 +20,12 @@ from typing import Any
 from cutaway.core import registry
 from cutaway.core.claim import Claim, Scale
 from cutaway.core.provenance import versions
+from cutaway.core.recipe import fingerprint
 from cutaway.core.registry import Entry
 from cutaway.core.study import Findings, Study, StudyRun
 from cutaway.runtime import study_records
 from cutaway.runtime.study_keeping import Kept, alone, keeping, kept_steps
-from cutaway.runtime.study_recipe import fingerprint_of_file, trainings_of
+from cutaway.runtime.study_recipe import trainings_of
 from cutaway.runtime.study_records import Record
 
 
@@ -150,7 +151,7 @@ def _record(prepared: Prepared, claims: tuple[Claim, ...], findings: Findings, s
         models=tuple(kept.models),
         seconds=round(seconds, 1),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        code=fingerprint_of_file(prepared.entry.path)[:16],
+        code=fingerprint(prepared.entry.path)[:16],
         steps=tuple(kept.did),
         picture={"id": findings.result.id, "file": ""},
         command=f"cutaway study run {prepared.entry.name} --scale {prepared.scale}{seed}{options}",

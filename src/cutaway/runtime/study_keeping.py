@@ -1,7 +1,7 @@
 """What is left of a study that was interrupted? Its finished steps and its trained models, on disk.
 
 Each step is a folder that appears whole: its values as JSON, with a file for each Result and Artifact in them. A
-step belongs to the study's file, scale, seed, and the versions of what computed it; another of these, and it is made
+step belongs to what the study's file does, scale, seed, and the versions of what computed it; another of these, and it is made
 anew. A trained model is a folder that any `transformers` opens, with the recipe it came from; it stays until
 its recipe changes.
 Limits: one process at a time runs a study at a scale and seed; the second is told so.
@@ -28,11 +28,12 @@ from cutaway.core.artifact import Artifact
 from cutaway.core.errors import CutawayError, StoreError
 from cutaway.core.progress import tracking
 from cutaway.core.provenance import record_of_model, versions
+from cutaway.core.recipe import fingerprint as fingerprint_of_code
 from cutaway.core.result import Result
 from cutaway.core.study import StudyRun, keepable
 from cutaway.models.folder import fingerprint, quiet
 from cutaway.models.weights import cache_folder, read_json, write_json
-from cutaway.runtime.study_recipe import fingerprint_of_file, fingerprint_of_training
+from cutaway.runtime.study_recipe import fingerprint_of_training
 
 if TYPE_CHECKING:
     from cutaway.core.provenance import OpenModel
@@ -168,7 +169,7 @@ def keeping(study: str, file: Path, run_scale: str, seed: int, options: Mapping[
     """
     chosen = {key: str(value) for key, value in options.items()}
     place = {"scale": run_scale, "seed": seed, **({"options": chosen} if chosen else {})}
-    told = hashlib.sha256(json.dumps([fingerprint_of_file(file), place], sort_keys=True).encode()).hexdigest()
+    told = hashlib.sha256(json.dumps([fingerprint_of_code(file), place], sort_keys=True).encode()).hexdigest()
     folder = studies_folder() / "steps" / study.replace("/", "--") / f"{run_scale}-{seed}-{told[:12]}"
     return Kept(study, folder, place)
 

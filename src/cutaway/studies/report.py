@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, get_args
 from cutaway.core import registry
 from cutaway.core.claim import Claim, Scale, Verdict
 from cutaway.core.errors import MethodError
+from cutaway.core.recipe import fingerprint
 from cutaway.core.registry import Entry
 from cutaway.studies.catalogue import Paper, groups, papers, tools
 
@@ -192,7 +193,9 @@ def _standing(paper: Paper, entry: Entry | None, records: Mapping[str, Mapping[S
 
 
 def _same_code(entry: Entry, record: Recorded) -> bool:
-    return hashlib.sha256(entry.path.read_bytes()).hexdigest().startswith(record.code)
+    """Whether the record came from what the study does now; its texts may have changed."""
+    known = fingerprint(entry.path), hashlib.sha256(entry.path.read_bytes()).hexdigest()
+    return any(each.startswith(record.code) for each in known)
 
 
 def _paper_of(entry: Entry) -> Paper:

@@ -57,6 +57,8 @@ PEERS = {
         Peer("transformer_lens", ("transformer-lens==4.3.0",), "transformer-lens"),
         Peer("nnsight", ("nnsight==0.8.1", "nnterp==1.3.0"), "nnsight"),
         Peer("inseq", ("inseq==0.7.1", "captum==0.9.0"), "inseq"),
+        # TransformerLens 2 wants NumPy 1, which later releases of pyarrow refuse without saying so in their metadata.
+        Peer("auto_circuit", ("auto-circuit==1.0.1", "transformer-lens==2.18.0", "pyarrow==21.0.0"), "auto-circuit"),
     )
 }
 

@@ -72,8 +72,20 @@ def made_up(model: Any, *, rows: int, length: int) -> Asked:
     return Asked(model, tuple(map(tuple, ids)), tuple(map(tuple, other)), metric)
 
 
+def given_pairs(
+    model: Any, *, ids: list[list[int]], other: list[list[int]], answers: list[int], wrong: list[int]
+) -> Asked:
+    """Pairs of token ids for the opened model, with the logit difference of two tokens each."""
+    from cutaway.models.metric import Metric
+
+    metric = Metric("logit_difference", tuple((token,) for token in answers), tuple((token,) for token in wrong))
+    return Asked(model, tuple(map(tuple, ids)), tuple(map(tuple, other)), metric)
+
+
 def question(model: Any, given: dict[str, Any]) -> Asked:
-    """What a work is done on: pairs on the opened model, or made-up ones on a random network."""
+    """What a work is done on: pairs on the opened model, given ones, or made-up ones on a random network."""
+    if "ids" in given:
+        return given_pairs(model, **given)
     if "layers" not in given:
         return asked(model, pairs=given["pairs"])
     network = random_network(given["layers"], given["heads"], given["width"])
@@ -135,6 +147,20 @@ def edge_scores(model: Any, **given: Any) -> worker.Thunk:
     return work
 
 
+def edge_names(model: Any) -> worker.Thunk:
+    """Names of the sources and targets that the scores' rows and columns are for, and which edges exist."""
+    import numpy as np
+
+    from cutaway.models import edges
+
+    graph = edges.graph_of(model)
+    return lambda: {
+        "sources": np.array([str(site) for site in graph.sources]),
+        "targets": np.array([str(site) for site in graph.targets]),
+        "exists": graph.exists,
+    }
+
+
 def edge_set(model: Any, *, share: float, **given: Any) -> worker.Thunk:
     """One random set with a share of all edges, on prompts whose base run is known."""
     import numpy as np
@@ -154,5 +180,6 @@ WORKS: dict[str, worker.Work] = {
     "forward_backward": forward_backward,
     "plain_forward": plain_forward,
     "edge_scores": edge_scores,
+    "edge_names": edge_names,
     "edge_set": edge_set,
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cutaway.testing.documents import blocks_of, needs_of
+from cutaway.testing.documents import blocks_of, is_long, needs_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -20,6 +20,7 @@ def _with_code() -> list[object]:
         blocks = blocks_of(page.read_text(encoding="utf-8"))
         if any(block.language in ("python", "console") for block in blocks):
             marks = [pytest.mark.real] if needs_of(blocks) else []
+            marks += [pytest.mark.all] if is_long(blocks) else []
             found.append(pytest.param(page, id=str(page.relative_to(ROOT)), marks=marks))
     return found
 

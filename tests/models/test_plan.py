@@ -34,9 +34,9 @@ class Counter:
         def unembed(module: Any, args: Any, output: Any) -> None:
             self.unembedded += output.numel()
 
-        # The MLP of a layer that is passed over does not run.
+        # The norm before the MLP does not run in a layer that is passed over; the last MLP itself runs at the end alone.
         stack = self.model.hf.model.layers
-        self.hooks = [layer.mlp.register_forward_hook(through) for layer in stack]
+        self.hooks = [layer.post_attention_layernorm.register_forward_hook(through) for layer in stack]
         self.hooks.append(self.model.hf.register_forward_pre_hook(started))
         self.hooks.append(self.model.hf.lm_head.register_forward_hook(unembed))
         return self

@@ -4,6 +4,7 @@ A block is fenced with three back-ticks and a language. HTML comments directly a
 it is to be taken:
 
     <!-- needs: smollm2 -->      the page needs these weights
+    <!-- tier: all -->           the page takes minutes: it is run by `make test-all`
     <!-- file: prompts.csv -->   the text of the block is a file that later blocks find
     <!-- raises: TaskError -->   a Python block that ends with this error; its message is the output
     <!-- status: 2 -->           commands that end with this exit status, which is 0 otherwise
@@ -71,6 +72,11 @@ def blocks_of(text: str) -> list[Block]:
 def needs_of(blocks: list[Block]) -> set[str]:
     """The weights that a page needs."""
     return {name for block in blocks for name in block.said.get("needs", "").replace(",", " ").split()}
+
+
+def is_long(blocks: list[Block]) -> bool:
+    """Whether a page takes minutes."""
+    return any(block.said.get("tier") == "all" for block in blocks)
 
 
 def links_of(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -240,14 +241,13 @@ def _name(name: str) -> str:
     return f"{family} {''.join(part[0] + '.' for part in given.split())}" if comma else family
 
 
-_ACCENTS = {'\\"o': "ö", "\\'a": "á", "\\'e": "é", '\\"u': "ü", '\\"a': "ä", "\\'o": "ó", "\\'i": "í", "\\v s": "š"}
+_ACCENTS = {"'": "\u0301", "`": "\u0300", '"': "\u0308", "^": "\u0302", "~": "\u0303", "v": "\u030c", "c": "\u0327"}
+_ACCENTED = re.compile(r"\\(['`\"^~]|[vc](?=[ {]))\s*\{?(\w)\}?")
 
 
 def _untex(text: str) -> str:
-    for written, letter in _ACCENTS.items():
-        text = text.replace(f"{{{written}}}", letter).replace(written, letter)
-        text = text.replace(f"{written[:2]}{{{written[2:].strip()}}}", letter)
-    return text.replace("--", "–").replace("{", "").replace("}", "").strip()
+    text = _ACCENTED.sub(lambda found: unicodedata.normalize("NFC", found[2] + _ACCENTS[found[1]]), text)
+    return text.replace("\\l", "ł").replace("--", "–").replace("{", "").replace("}", "").strip()
 
 
 def main(words: Sequence[str]) -> int:

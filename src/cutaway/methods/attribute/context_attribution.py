@@ -34,6 +34,7 @@ from cutaway.methods.attribute.mixing import refuse_two_stacks
 from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
 from cutaway.methods.attribute.step_functions import STEP_UNITS, wide
 from cutaway.methods.attribute.targets import Continuation, Controls, Generate, Seed, Share, Targets, targets_of
+from cutaway.methods.control import unchecked
 from cutaway.methods.labels import described
 from cutaway.models.model import Model
 from cutaway.models.multigrad import scores_of_targets
@@ -105,7 +106,7 @@ def context_attribution(
         },
         views=_views(measure),
         checks=(check,) if check is not None else (),
-        notes=targets.notes,
+        notes=(*targets.notes, *unchecked(controls)),
     )
 
 

@@ -40,6 +40,7 @@ from cutaway.methods.attribute.targets import (
     Share,
     targets_of,
 )
+from cutaway.methods.control import unchecked
 from cutaway.methods.labels import described
 from cutaway.methods.scoring import as_words
 from cutaway.models.model import Model
@@ -98,7 +99,7 @@ def contrast_attributions(
         },
         views=_views(of, len(words)),
         checks=(check,) if check is not None else (),
-        notes=targets.notes,
+        notes=(*targets.notes, *unchecked(controls)),
     )
 
 

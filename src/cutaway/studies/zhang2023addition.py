@@ -38,7 +38,7 @@ TOP = 0.05  # of the heads
     claims=(
         Claim("accuracy", "The model adds two digits", where="setting", mark="ours", at_least=0.7, unit="share of questions"),
         Claim("few_heads", "About 0.5 % of the heads matter", theirs="0.5 % of heads", where="abstract", at_least=0.8,
-              unit=f"of all positive effects, by {TOP:.0%} of the heads"),
+              unit="of all positive effects, by 5 % of the heads"),
         Claim("knock_out", "Without these heads the model cannot add", where="knock-out", mark="ours", at_least=0.5,
               unit="accuracy lost"),
         Claim("subtraction", "Subtraction suffers too: 52 % lost", theirs="52 %", where="transfer", mark="secondary", at_least=0.2,
@@ -51,7 +51,7 @@ TOP = 0.05  # of the heads
               at_most=0.2, unit="accuracy of copying lost"),
     ),
 )  # fmt: skip
-def zhang2023_addition(run: StudyRun) -> Findings:
+def zhang2023addition(run: StudyRun) -> Findings:
     """Rank heads by patching, silence the best ones, and ask for sums, differences and copies."""
     tests = {
         "add": arithmetic(n=run.size(tiny=6, small=80, paper=120), seed=run.seed),

@@ -101,10 +101,3 @@ def test_clusters_are_those_that_lie_apart() -> None:
     assert module.clusters(apart, 3).tolist() == [0, 0, 0, 1, 1, 2]
     assert module.clusters(apart, 1).tolist() == [0] * 6
     assert sorted(module.clusters(apart, 6)) == list(range(6))
-
-
-def test_ranks_and_their_correlation() -> None:
-    assert module.ranks(np.array([3.0, 1.0, 3.0, 7.0])).tolist() == [1.5, 0, 1.5, 3]
-    assert module.spearman(np.array([1, 2, 3]), np.array([10, 100, 101])) == pytest.approx(1)
-    assert module.spearman(np.array([1, 2, 3]), np.array([3, 2, 1])) == pytest.approx(-1)
-    assert module.spearman(np.array([1, 2, 3]), np.array([1, 1, 1])) == 0

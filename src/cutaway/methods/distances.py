@@ -154,21 +154,3 @@ def spanning_tree(distances: Array) -> list[tuple[int, int]]:
         closer = outside & (distances[new] < nearest)
         nearest[closer], source[closer] = distances[new][closer], new
     return sorted(edges)
-
-
-# --- ranks -------------------------------------------------------------------------------------------------------
-
-
-def ranks(values: Array) -> Array:
-    """The rank of each value, from 0; equal values share the mean of theirs."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return ((ends - counts + ends - 1) / 2)[place.reshape(-1)]
-
-
-def spearman(left: NDArray, right: NDArray) -> float:
-    """Spearman's rank correlation; 0 where one side has no order."""
-    a, b = (ranks(np.asarray(side, dtype=np.float64).reshape(-1)) for side in (left, right))
-    a, b = a - a.mean(), b - b.mean()
-    size = float(np.sqrt((a**2).sum() * (b**2).sum()))
-    return float((a * b).sum() / size) if size > 0 else 0.0

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cutaway.data.conllu import Sentence
-from cutaway.methods.distances import depths, spanning_tree, spearman, tree_distances
+from cutaway.methods.correlation import spearman
+from cutaway.methods.distances import depths, spanning_tree, tree_distances
 
 AT_ONCE = 20  # sentences in a step
 RATE = 3e-3

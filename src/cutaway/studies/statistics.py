@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cutaway.core.claim import Figure
+from cutaway.methods.correlation import ranks
 
 Floats = NDArray[np.float64]
 
@@ -22,16 +23,6 @@ def pearson(a: ArrayLike, b: ArrayLike) -> float:
     x, y = x - x.mean(), y - y.mean()
     size = float(np.sqrt((x**2).sum() * (y**2).sum()))
     return float((x * y).sum() / size) if size > 0 else float("nan")
-
-
-def ranks(values: ArrayLike) -> Floats:
-    """Ranks from 1; equal values share their mean rank."""
-    array = np.asarray(values, float).ravel()
-    _, place, counts = np.unique(array, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    means = ends - (counts - 1) / 2
-    found: Floats = means[place]
-    return found
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> float:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from cutaway.methods.attribute.deletion import removable, scores_without
 from cutaway.methods.attribute.targets import Targets
+from cutaway.methods.correlation import ranks
 from cutaway.models.model import Model
 
 Floats = NDArray[np.float64]
@@ -152,7 +153,7 @@ def correlation(first: Floats, second: Floats) -> float:
 
 def rank_agreement(first: Floats, second: Floats) -> float:
     """Spearman's correlation of two maps, equal values sharing their ranks."""
-    return correlation(_ranks(first), _ranks(second))
+    return correlation(ranks(np.nan_to_num(first)), ranks(np.nan_to_num(second)))
 
 
 def overlap(first: Floats, second: Floats, share: float) -> float:
@@ -160,10 +161,3 @@ def overlap(first: Floats, second: Floats, share: float) -> float:
     size = max(1, round(share * len(first)))
     tops = [set(np.argsort(-values, kind="stable")[:size].tolist()) for values in (first, second)]
     return len(tops[0] & tops[1]) / size
-
-
-def _ranks(values: Floats) -> Floats:
-    _, inverse, counts = np.unique(np.nan_to_num(values), return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    middle: Floats = ends - (counts - 1) / 2
-    return middle[inverse]

@@ -33,6 +33,7 @@ from cutaway.core.task import EncodedTask, Task
 from cutaway.core.tokens import first_difference
 from cutaway.methods.circuit_runs import HOW, How, other_values
 from cutaway.methods.control import compared, enough, unchecked
+from cutaway.methods.correlation import correlation
 from cutaway.methods.edge_effects import effects, layer_map, singles, together_check
 from cutaway.methods.labels import described
 from cutaway.methods.scoring import UNITS, as_words, with_answers
@@ -162,8 +163,8 @@ def _tests(
     exact = effects(engine, singles(graph, tested), metric, "edges one by one").mean(axis=1)
     estimate = np.array([scores[graph.number(edge)] for edge in tested])
     follows = compared(
-        _correlation(estimate, exact),
-        [_correlation(random.permutation(estimate), exact) for _ in range(SHUFFLES)],
+        correlation(estimate, exact),
+        [correlation(random.permutation(estimate), exact) for _ in range(SHUFFLES)],
         claim="The scores follow the exact effects of single edges.",
         how=f"Change {len(tested)} edges exactly (random ones of all, and of the larger scores) and correlate; the control "
         "shuffles the scores.",
@@ -181,18 +182,12 @@ def _tests(
     return tested, np.asarray(exact), (matter, follows)
 
 
-def _correlation(a: Floats, b: Floats) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    size = float(np.sqrt((a**2).sum() * (b**2).sum()))
-    return float((a * b).sum() / size) if size > 0 else 0.0
-
-
 def _agreement(graph: EdgeGraph, scores: Floats, tested: list[Edge], exact: Floats) -> dict[str, float]:
     if not tested:
         return {}
     estimate = np.array([scores[graph.number(edge)] for edge in tested])
     return {
-        "correlation": _correlation(estimate, exact),
+        "correlation": correlation(estimate, exact),
         "slope": float((estimate * exact).sum() / max(float((exact**2).sum()), 1e-30)),
     }
 

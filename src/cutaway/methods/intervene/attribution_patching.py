@@ -39,6 +39,7 @@ from cutaway.core.site import KINDS, Site
 from cutaway.core.task import EncodedTask, Task
 from cutaway.methods.cells import cells_of, grids, map_views, that_can_differ
 from cutaway.methods.control import compared
+from cutaway.methods.correlation import correlation
 from cutaway.methods.labels import described
 from cutaway.methods.scoring import as_words
 from cutaway.methods.smooth import smooth_metric
@@ -226,17 +227,11 @@ def _agreement(estimate: Floats, exact: Floats) -> dict[str, float]:
     clear = np.abs(exact) > 1e-3 * np.abs(exact).max(initial=0.0)
     signs = np.sign(estimate[clear]) == np.sign(exact[clear])
     return {
-        "correlation": _correlation(estimate, exact),
+        "correlation": correlation(estimate, exact),
         "slope": float((estimate * exact).sum() / max(float((exact**2).sum()), 1e-30)),
         "sign_agreement": float(signs.mean()) if clear.any() else 1.0,
         "error": float(np.sqrt(((estimate - exact) ** 2).mean())),
     }
-
-
-def _correlation(a: Floats, b: Floats) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    size = float(np.sqrt((a**2).sum() * (b**2).sum()))
-    return float((a * b).sum() / size) if size > 0 else 0.0
 
 
 def _checks(estimate: Floats, exact: Floats, n_largest: int, seed: int, fewer: bool) -> tuple[Check, ...]:
@@ -244,8 +239,8 @@ def _checks(estimate: Floats, exact: Floats, n_largest: int, seed: int, fewer: b
     random = np.random.default_rng(seed)
     truth = exact[n_largest:]
     follows = compared(
-        _correlation(estimate, truth),
-        [_correlation(random.permutation(estimate), truth) for _ in range(SHUFFLES)],
+        correlation(estimate, truth),
+        [correlation(random.permutation(estimate), truth) for _ in range(SHUFFLES)],
         claim="The estimates follow the exact effects.",
         how=f"Patch {len(truth)} random cells exactly{_WHICH if fewer else ''} and correlate; the control shuffles the estimates.",
         unit="correlation",

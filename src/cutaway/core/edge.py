@@ -193,15 +193,22 @@ class EdgeGraph:
             mask: [source, target].
             from_embed: drop also what gets nothing from the embeddings through the edges of the matrix.
         """
-        kept = np.asarray(mask, dtype=bool) & self.exists
-        reaches = np.zeros(self.shape[0], dtype=bool)
-        useful = np.zeros(self.shape[1], dtype=bool)
-        for target in range(self.shape[1] - 1, -1, -1):  # later targets first: they decide which sources matter
-            useful[target] = self.targets[target].kind == "logits" or bool((self.feeds[target] & reaches).any())
-            if useful[target]:
-                reaches |= kept[:, target]
-        kept = kept & useful[None, :]
+        kept = np.asarray(mask, dtype=bool) & self.exists & self.reaching(mask)[1][None, :]
         return self._fed(kept) if from_embed else kept
+
+    def reaching(self, mask: Bools) -> tuple[Bools, Bools]:
+        """The sources and the targets from which a path of a matrix's edges leads to `logits`.
+
+        Args:
+            mask: [source, target].
+        """
+        kept = np.asarray(mask, dtype=bool) & self.exists
+        sources, targets = np.zeros(self.shape[0], dtype=bool), np.zeros(self.shape[1], dtype=bool)
+        for target in range(self.shape[1] - 1, -1, -1):  # later targets first: they decide which sources matter
+            targets[target] = self.targets[target].kind == "logits" or bool((self.feeds[target] & sources).any())
+            if targets[target]:
+                sources |= kept[:, target]
+        return sources, targets
 
     def _fed(self, kept: Bools) -> Bools:
         """Without edges out of parts that get nothing from `embed`."""

@@ -13,31 +13,26 @@ Points: gradients at the base run (plain), on the way from the base's embeddings
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from cutaway.core.errors import PlanError
 from cutaway.core.progress import track
 from cutaway.core.site import Site
-from cutaway.models import multigrad, taps
+from cutaway.models import multigrad
+from cutaway.models.edge_backward import Move, Seen, forward_backward
+from cutaway.models.edge_base import change, whole_of, write
 from cutaway.models.edge_parts import EMBED, LayerParts, Parts, parts_of
-from cutaway.models.edge_pass import change, whole_of, write
 from cutaway.models.edge_values import Contributions
 from cutaway.models.encode import Encoded
-from cutaway.models.forward import model_inputs
-from cutaway.models.metric import Metric
 from cutaway.models.norm_gradients import pulled_back
 from cutaway.models.place import projection_weight
-from cutaway.models.program import beside
 from cutaway.models.recording import by_length
 
 if TYPE_CHECKING:
@@ -119,8 +114,11 @@ def scores(
         ids = [encoded.ids[i] for i in prompts]
         start = min(differs_from[i] for i in prompts) if differs_from is not None else 0
         known = differences.get(id(prompts))
-        moved = None if point.along == 0.0 else _required(known, model, ids, other, prompts, differences)
-        seen = _forward_backward(model, parts, ids, metric, prompts, point, moved)
+        moved = None
+        if point.along != 0.0:
+            changed = _required(known, model, ids, other, prompts, differences).changed
+            moved = Move(point.site, point.along * changed[point.site])
+        seen = forward_backward(model, parts, ids, metric, prompts, moved)
         if known is None:
             known = differences.get(id(prompts)) or _Differences(parts, seen.values, other, tuple(prompts))
             differences[id(prompts)] = known
@@ -155,9 +153,6 @@ def _tokens(rows: int, length: int, starts: Sequence[int] | None) -> Tensor:
     return torch.cat([every[row, min(start, length) :] for row, start in enumerate(starts)])
 
 
-# --- one forward and one backward pass ---------------------------------------------------------------------------
-
-
 @dataclass
 class _Differences:
     """`other - base` of every source, kept small: as values of whole sites [prompt, position, ...]."""
@@ -187,154 +182,6 @@ class _Differences:
         return found
 
 
-@dataclass
-class _Seen:
-    """One pass with a graph: what sources wrote, what stood before each norm, and what is differentiated."""
-
-    values: dict[Site, Tensor] = field(default_factory=dict)
-    streams: dict[Site, Tensor] = field(default_factory=dict)
-    places: dict[Any, Tensor] = field(default_factory=dict)
-    grads: dict[Any, Tensor] = field(default_factory=dict)
-
-
-def _forward_backward(
-    model: Model,
-    parts: Parts,
-    ids: Sequence[Sequence[int]],
-    metric: Callable[[Tensor], Tensor],
-    prompts: Sequence[int],
-    point: Point,
-    moved: _Differences | None,
-) -> _Seen:
-    seen = _Seen()
-    found: list[Tensor] = []
-    with multigrad._weights_at_rest(model.hf), torch.inference_mode(False), torch.enable_grad():
-        with _taps(model, parts, seen, point, moved, found, metric, prompts):
-            try:
-                out = model.hf(**model_inputs(model.hf, ids))
-            except taps.Stop:
-                values = found[0]
-            else:
-                values = _scored(metric, prompts)(out.logits[:, -1])
-        if not values.requires_grad:
-            raise PlanError(
-                "The metric does not change smoothly with the logits, so it has no gradient.",
-                "Counts, such as rank and accuracy, have none.",
-                "Use logit_difference, log_probability or kl.",
-            )
-        keys = list(seen.places)
-        grads = torch.autograd.grad(values.sum(), [seen.places[key] for key in keys], allow_unused=True)
-    seen.grads = {key: grad for key, grad in zip(keys, grads, strict=True) if grad is not None}
-    seen.places = {}
-    return seen
-
-
-def _scored(metric: Callable[[Tensor], Tensor], prompts: Sequence[int]) -> Callable[[Tensor], Tensor]:
-    return metric.for_rows(prompts) if isinstance(metric, Metric) else metric
-
-
-@contextlib.contextmanager
-def _taps(
-    model: Model,
-    parts: Parts,
-    seen: _Seen,
-    point: Point,
-    moved: _Differences | None,
-    found: list[Tensor],
-    metric: Callable[[Tensor], Tensor],
-    prompts: Sequence[int],
-) -> Iterator[None]:
-    modules: list[taps.ModuleTap] = []
-    attention: dict[nn.Module, taps.AttentionTap] = {}
-    for part in parts.layers:
-        modules.append(taps.ModuleTap(part.layer.module, "in", partial(_entering, part, seen, point, moved)))
-        modules += _reading(part, seen)
-        for site in part.source_sites:
-            place = part.layer.places[site.kind]
-            visit = partial(_writing, part, site, seen, point, moved, len(prompts))
-            if place.side == "attention":
-                attention[place.module] = beside(place.module, taps.AttentionTap({"z": visit}))
-            else:
-                modules.append(taps.ModuleTap(place.module, place.side, visit, place.index))
-    last = parts.layers[-1].layer
-    modules.append(taps.ModuleTap(last.module, "out", partial(_place, seen, Site("logits")), last.out_index))
-    assert model.anatomy.unembed is not None
-    ends = model._unembedding
-
-    def measuring(final: Tensor) -> Tensor | None:
-        if final.dim() != 3:
-            return None
-        final = final[:, -1:]
-        if isinstance(metric, Metric) and not metric.needs_vocabulary and ends.exact:
-            found.append(metric.of_tokens(ends.of_final(final[:, 0], metric.tokens), prompts))
-            raise taps.Stop
-        return final
-
-    modules.append(taps.ModuleTap(model.anatomy.unembed, "in", measuring))
-    with taps.module_taps(modules), taps.attention_taps(attention):
-        yield
-
-
-def _reading(part: LayerParts, seen: _Seen) -> list[taps.ModuleTap]:
-    places = part.layer.places
-    modules = []
-    if part.projections is not None:
-        makers = dict.fromkeys(own.module for _, own in part.projections)
-        modules += [taps.ModuleTap(m, "out", partial(_place, seen, (part.index, m))) for m in makers]
-    elif part.attention:
-        read = partial(_place, seen, Site("attn_in", part.index))
-        modules.append(taps.ModuleTap(places["attn_in"].module, "in", read))
-    if part.mlp:
-        target = Site("mlp_in", part.index)
-        if part.mlp_norm.module is not None and not part.layer.parallel:
-            keep = partial(_keep, seen, target)
-            modules.append(taps.ModuleTap(part.mlp_norm.module, "in", keep))
-        modules.append(taps.ModuleTap(places["mlp_in"].module, "in", partial(_place, seen, target)))
-    return modules
-
-
-def _entering(part: LayerParts, seen: _Seen, point: Point, moved: _Differences | None, stream: Tensor) -> Tensor | None:
-    new = None
-    if part.index == 0:
-        new = stream.detach()
-        if moved is not None and point.site == EMBED:
-            new = new + point.along * moved.changed[EMBED].to(new)
-        new = stream = new.requires_grad_(True)
-        seen.values[EMBED] = stream.detach()
-    seen.streams[Site("attn_in", part.index)] = stream.detach()
-    if part.layer.parallel or part.mlp_norm.module is None:
-        seen.streams[Site("mlp_in", part.index)] = stream.detach()
-    return new
-
-
-def _keep(seen: _Seen, target: Site, stream: Tensor) -> None:
-    seen.streams[target] = stream.detach()
-
-
-def _place(seen: _Seen, key: Any, value: Tensor) -> Tensor:
-    own = value.view_as(value)  # the gradient of this use, not of the tensor's others
-    seen.places[key] = own
-    return own
-
-
-def _writing(
-    part: LayerParts,
-    site: Site,
-    seen: _Seen,
-    point: Point,
-    moved: _Differences | None,
-    rows: int,
-    raw: Tensor,
-) -> Tensor | None:
-    place = part.layer.places[site.kind]
-    value = raw if place.side == "attention" else place.get(raw, rows)
-    seen.values[site] = value.detach()
-    if moved is None or point.site != site:
-        return None
-    new = value + point.along * moved.changed[site].to(value)
-    return new if place.side == "attention" else place.put(raw, new)
-
-
 # --- products ----------------------------------------------------------------------------------------------------
 
 
@@ -343,7 +190,7 @@ def _accumulate(
     total: Tensor,
     parts: Parts,
     differences: _Differences,
-    seen: _Seen,
+    seen: Seen,
     tokens: Tensor,
     point: Point,
     own_rows: bool,
@@ -363,7 +210,7 @@ def _accumulate(
             total[:before, columns] += product
 
 
-def _blocks(parts: Parts, seen: _Seen, tokens: Tensor) -> Iterator[tuple[list[int], Tensor]]:
+def _blocks(parts: Parts, seen: Seen, tokens: Tensor) -> Iterator[tuple[list[int], Tensor]]:
     """Gradients at what targets read [target, token, d_model], several layers at once."""
     columns: list[int] = []
     held: list[Tensor] = []
@@ -388,7 +235,7 @@ def _at(value: Tensor, tokens: Tensor) -> Tensor:
     return value.reshape(-1, value.shape[-1])[tokens.to(value.device)]
 
 
-def _of_layer(part: LayerParts, seen: _Seen, tokens: Tensor) -> Iterator[tuple[list[Site], Tensor]]:
+def _of_layer(part: LayerParts, seen: Seen, tokens: Tensor) -> Iterator[tuple[list[Site], Tensor]]:
     if part.attention:
         stream = _at(seen.streams[Site("attn_in", part.index)], tokens)
         targets, grads = _at_heads(part, seen, tokens)
@@ -400,7 +247,7 @@ def _of_layer(part: LayerParts, seen: _Seen, tokens: Tensor) -> Iterator[tuple[l
         yield [target], pulled_back(part.mlp_norm, stream, _at(seen.grads[target], tokens)[None])
 
 
-def _at_heads(part: LayerParts, seen: _Seen, tokens: Tensor) -> tuple[list[Site], Tensor]:
+def _at_heads(part: LayerParts, seen: Seen, tokens: Tensor) -> tuple[list[Site], Tensor]:
     """Gradients at what the projections read, for each head [target, token, d_model]."""
     if part.projections is None:
         target = Site("attn_in", part.index)

@@ -10,6 +10,7 @@ Refused, with the reason: networks whose stream is normalised after each sum, an
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,6 +103,20 @@ class Parts:
     def source_sites(self) -> tuple[Site, ...]:
         """What to read for the contributions of all sources: `resid_pre[0]` stands for `embed`."""
         return (EMBED, *(site for part in self.layers for site in part.source_sites))
+
+    @property
+    def mlp_outputs(self) -> tuple[Site, ...]:
+        """What the modules of the MLPs return, where that can be read."""
+        return tuple(Site("mlp_out", part.index) for part in self.layers if "mlp_out" in part.layer.places)
+
+    @cached_property
+    def numbers(self) -> dict[tuple[int, str], list[int]]:
+        """The numbers of the sources of each layer and kind."""
+        found: dict[tuple[int, str], list[int]] = {}
+        for number, site in enumerate(self.graph.sources):
+            if isinstance(site.layer, int):
+                found.setdefault((site.layer, site.kind), []).append(number)
+        return found
 
     def constant(self, target: Site) -> Float[Tensor, " d_model"] | None:
         """What a target reads that no source writes: the biases of the attention outputs before it."""

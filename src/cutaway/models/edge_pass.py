@@ -4,6 +4,10 @@ Differences `other - current` of the sources lie as [source, row, position, d_mo
 changed target are the base run's, one for each prompt, and shared by all sets; those above belong to their row. What a
 target's stream gains is a product of the sets' matrix with them. Only targets that a set changes are computed, only
 from the sources it takes, and in the last layer only at the last position (but for keys and values).
+
+A part from which no unchanged edge leads on to the logits, in any of the sets, is *idle*: what it writes is taken out
+again wherever it is read, so it need not run and writes what it wrote in the base run (`edge_idle.py`). The fewer
+edges a circuit keeps, the less of the network runs.
 """
 
 from __future__ import annotations
@@ -21,99 +25,18 @@ from torch.nn import functional
 
 from cutaway.core.site import Site
 from cutaway.models import taps
-from cutaway.models.edge_parts import EMBED, LayerParts, Norm, Parts
-from cutaway.models.edge_values import Contributions
+from cutaway.models.edge_base import Base, change, whole_of, write
+from cutaway.models.edge_idle import Idle, idle_attention, idle_layer, idle_mlp, repeated
+from cutaway.models.edge_parts import EMBED, LayerParts, Norm
 from cutaway.models.forward import model_inputs
 from cutaway.models.metric import Metric
 from cutaway.models.place import projection_weight
 from cutaway.models.program import beside
 from cutaway.models.projections import Projection
-from cutaway.models.recording import Recording
-from cutaway.models.resume import _for_rows
 from cutaway.models.sweep import tier_of
-from cutaway.models.unembedding import Unembedding
 
 if TYPE_CHECKING:
     from cutaway.models.model import Model
-
-
-@dataclass
-class Base:
-    """The base run of prompts of one length, and what its sources would have to change by.
-
-    Attributes:
-        recording: streams, layers' outputs and contributions.
-        parts: of the network.
-        other: what changed edges carry.
-        prompts: which prompts of the task these are.
-        ends: the unembedding.
-        keeps: whether the differences are kept between passes.
-        bytes: what they take.
-    """
-
-    recording: Recording
-    parts: Parts
-    other: Contributions
-    prompts: tuple[int, ...]
-    ends: Unembedding
-    keeps: bool = True
-    bytes: int = 0
-    _kept: Tensor | None = None
-
-    def differences(self, sources: Sequence[int]) -> Float[Tensor, "source prompt position d_model"]:
-        """`other - base` of some sources [source, prompt, position, d_model]."""
-        if not self.keeps:
-            return self._made(sources)
-        if self._kept is None:
-            self._kept = self._made(range(len(self.parts.graph.sources)))
-        whole = len(sources) == len(self._kept)
-        return self._kept if whole else self._kept[list(sources)]
-
-    def _made(self, sources: Sequence[int]) -> Tensor:
-        stream = self.recording.streams[0]
-        found = stream.new_empty(len(sources), *stream.shape)
-        by_site: dict[Site, list[tuple[int, int]]] = {}
-        for place, number in enumerate(sources):
-            source = self.parts.graph.sources[number]
-            by_site.setdefault(whole_of(source), []).append((place, source.head or 0))  # type: ignore[arg-type]
-        for site, mine in by_site.items():
-            changed = change(self.recording.sites[site], self.other, site, self.prompts, 1)
-            write(self.parts, site, changed, [head for _, head in mine], [found[place] for place, _ in mine])
-        return found
-
-
-def whole_of(source: Site) -> Site:
-    """What is read for a source: its whole site."""
-    return EMBED if source.kind == "embed" else source.whole
-
-
-def change(value: Tensor, other: Contributions, site: Site, prompts: Sequence[int], sets: int) -> Tensor:
-    """`other - value` for a whole site [set * prompt, position, ...]."""
-    there = other.of(site, prompts, value.shape[1])
-    if there is None:
-        return -value
-    there = there.to(value)
-    if len(there) > 1 and sets > 1:
-        there = there.repeat(sets, *[1] * (there.dim() - 1))
-    return there - value
-
-
-def write(parts: Parts, site: Site, changed: Tensor, heads: Sequence[int], out: Sequence[Tensor]) -> None:
-    """What changes of a whole site become in the stream: one tensor [row, position, d_model] for each asked head."""
-    if site.kind != "z":
-        for place in out:
-            place.copy_(changed)
-        return
-    assert isinstance(site.layer, int)
-    part = parts.layers[site.layer]
-    assert part.layer.output_projection is not None
-    matrix = projection_weight(part.layer.output_projection)
-    width = changed.shape[-1]
-    for head, place in zip(heads, out, strict=True):
-        rows = matrix[head * width : (head + 1) * width]
-        torch.matmul(changed[:, :, head], rows.to(changed), out=place)
-        if part.scale != 1.0:
-            place.mul_(part.scale)
 
 
 @dataclass
@@ -141,16 +64,16 @@ class Pass:
         self.P, self.R, self.T = len(recording.ids), len(self.sets), recording.length
         self.skips = tier_of(self.model) != "full"
         self.first = self.first if self.skips else 0
+        self.idle = Idle.of(self.base.parts, recording, self.sets) if self.skips else Idle.none(graph)
+        self.sets = self.sets & torch.from_numpy(self.idle.reading).to(self.sets.device)
         used = self.sets.any(dim=0).any(dim=1).cpu()
-        layer_of = torch.from_numpy(graph.source_layer)
-        # Sources below the first changed target write what they wrote in the base run.
-        self.below = (used & (layer_of < self.first)).nonzero()[:, 0].tolist()
-        self.above = (used & (layer_of >= self.first)).nonzero()[:, 0].tolist()
+        # Sources below the first changed target, and idle ones, write what they wrote in the base run.
+        as_before = torch.from_numpy((graph.source_layer < self.first) | self.idle.sources)
+        self.below = (used & as_before).nonzero()[:, 0].tolist()
+        self.above = (used & ~as_before).nonzero()[:, 0].tolist()
         self.known = 0
         stream = recording.streams[0]
         self.shared = self.base.differences(self.below) if self.below else None
-        if self.shared is not None and len(self.below) < len(self.shared):
-            self.shared = self.shared[self.below]
         self.own = stream.new_empty(len(self.above), self.R * self.P, self.T, stream.shape[-1])
         self.heads: dict[str, list[tuple[int, Tensor, Tensor, bool]]] = {}
 
@@ -182,6 +105,8 @@ class Pass:
         for part in self.layers:
             if part.index < self.first:
                 modules.append(self._passed_over(part))
+            elif self.idle.layer(part):
+                modules.append(idle_layer(part, self.base.recording, self.R))
             else:
                 self._of_layer(part, modules, attention)
         last = self.layers[-1].layer
@@ -192,9 +117,8 @@ class Pass:
             yield
 
     def _passed_over(self, part: LayerParts) -> taps.ModuleTap:
-        template, index = self.base.recording.outputs[part.index], part.layer.out_index
-        rows = torch.arange(self.P).repeat(self.R)
-        expanded = _for_rows(template, rows, self.P)
+        index = part.layer.out_index
+        expanded = repeated(self.base.recording.outputs[part.index], self.P, self.R)
         own = expanded if isinstance(expanded, Tensor) else expanded[index or 0]
         return taps.ModuleTap(part.layer.module, "skip", lambda hidden: own, index, expanded)
 
@@ -203,18 +127,25 @@ class Pass:
     ) -> None:
         layer, places = part.layer, part.layer.places
         modules.append(taps.ModuleTap(layer.module, "in", partial(self._entering, part)))
-        if part.projections is not None:
+        runs_attention, runs_mlp = part.index not in self.idle.attention, part.index not in self.idle.mlp
+        if not runs_attention:
+            modules.append(idle_attention(part, self.base.recording, self.R))
+        elif part.projections is not None:
             makers = dict.fromkeys(own.module for _, own in part.projections)
             modules += [taps.ModuleTap(m, "out", partial(self._projected, part, m)) for m in makers]
         elif part.attention:
             read = partial(self._branch, part, Site("attn_in", part.index), part.attn_norm)
             modules.append(taps.ModuleTap(places["attn_in"].module, "in", read))
-        if part.mlp and part.mlp_norm.module is not None and not layer.parallel:
-            modules.append(taps.ModuleTap(part.mlp_norm.module, "in", partial(self._passing, part)))
-        if part.mlp:
+        if not runs_mlp:
+            modules.append(idle_mlp(part, self.base.recording, self.R))
+        elif part.mlp:
+            if part.mlp_norm.module is not None and not layer.parallel:
+                modules.append(taps.ModuleTap(part.mlp_norm.module, "in", partial(self._passing, part)))
             read = partial(self._branch, part, Site("mlp_in", part.index), part.mlp_norm)
             modules.append(taps.ModuleTap(places["mlp_in"].module, "in", read))
         for site in part.source_sites:
+            if not (runs_mlp if site.kind == "mlp_contrib" else runs_attention):
+                continue
             place, visit = places[site.kind], partial(self._writing, part, site)
             if place.side == "attention":
                 attention[place.module] = beside(place.module, taps.AttentionTap({"z": visit}))
@@ -342,7 +273,7 @@ class Pass:
     def _gained(self, targets: Sequence[int], ends: bool) -> list[tuple[int, Tensor, Tensor]]:
         """What targets gain: (place among the targets, sets [n], stream [n * prompt, position, d_model])."""
         touched = self.sets[:, :, targets].any(dim=1)  # [set, target]
-        wanted = [place for place in range(len(targets)) if bool(touched[:, place].any())]
+        wanted = touched.any(dim=0).nonzero()[:, 0].tolist()
         if not wanted:
             return []
         if bool(touched[:, wanted].all()):
@@ -361,16 +292,21 @@ class Pass:
         n, targets = len(sets), mask.shape[2]
         width, length = self.own.shape[-1], 1 if ends else self.T
         total = self.own.new_zeros(targets, n, self.P, length, width)
+        used = mask.any(dim=2).any(dim=0)
         for numbers, pool in ((self.below, self.shared), (self.above[: self.known], self.own[: self.known])):
-            taken = [place for place, number in enumerate(numbers) if bool(mask[:, number].any())]
+            taken = used[numbers].nonzero()[:, 0].tolist() if numbers else []
             if not taken or pool is None:
                 continue
+            if 2 * len(taken) > len(pool):
+                taken = list(range(len(pool)))  # a product with zeros costs less than a copy of most of the pool
             weights = mask[:, [numbers[place] for place in taken]].to(pool)  # [set, source, target]
             some = pool if len(taken) == len(pool) else pool[taken]
             some = some[:, :, -1:] if ends else some
             if pool is self.shared:
-                flat = weights.permute(2, 0, 1).reshape(targets * n, -1) @ some.reshape(len(taken), -1)
-                total += flat.reshape(total.shape)
+                alike = n > 1 and bool((weights == weights[:1]).all())
+                weights = weights[:1] if alike else weights
+                flat = weights.permute(2, 0, 1).reshape(-1, len(taken)) @ some.reshape(len(taken), -1)
+                total += flat.reshape(targets, -1, *total.shape[2:])
             else:
                 mine = some.reshape(len(taken), self.R, -1)
                 mine = mine if n == self.R else mine[:, sets]

@@ -29,8 +29,9 @@ from cutaway.core.edge import Bools, EdgeGraph
 from cutaway.core.errors import PlanError
 from cutaway.core.progress import track
 from cutaway.models import memory
+from cutaway.models.edge_base import Base
 from cutaway.models.edge_parts import parts_of
-from cutaway.models.edge_pass import Base, Pass
+from cutaway.models.edge_pass import Pass
 from cutaway.models.edge_values import Contributions, mean, of_prompts, resampled, zero
 from cutaway.models.encode import Encoded, Prompts, encode
 from cutaway.models.forward import input_device
@@ -194,7 +195,8 @@ class EdgeRuns:
         if known is not None:
             return known
         parts = parts_of(self.model)
-        recording = record(self.model, [self.encoded.ids[i] for i in prompts], parts.source_sites, cache=False)
+        ids = [self.encoded.ids[i] for i in prompts]
+        recording = record(self.model, ids, (*parts.source_sites, *parts.mlp_outputs), cache=False)
         base = Base(recording, parts, self.other, tuple(prompts), self.model._unembedding)
         size = len(parts.graph.sources) * len(prompts) * recording.length * self.model.anatomy.d_model
         size *= recording.streams[0].element_size()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cutaway.core.errors import ParameterError, StoreError, nearest
+from cutaway.core.errors import Cancelled, ParameterError, StoreError, nearest
 
 if TYPE_CHECKING:
     from cutaway.core.result import Result
@@ -73,6 +73,9 @@ def attribute(
     out_folder: Annotated[
         File, _option("--out-folder", metavar="FOLDER", help="A result for each prompt of --file.", group=_KEPT)
     ] = None,
+    jobs: Annotated[
+        int, _option("--jobs", "-j", metavar="N", help="Processes for --file; each opens the model.", group=_KEPT)
+    ] = 1,
     model: Annotated[
         str, _option("--model", "-m", metavar="NAME", help="See `cutaway models`.", group=_MODEL)
     ] = "smollm2",
@@ -93,7 +96,7 @@ def attribute(
     """
     if prompt and (file is not None or inseq is not None):  # there is no PROMPT then: the first word is a parameter
         prompt, words = "", [prompt, *(words or ())]
-    _refuse(prompt, file, out_folder, inseq)
+    _refuse(prompt, file, out_folder, inseq, jobs)
     _refuse_unwritable(html, json, latex, out)
     files = {".html": html, ".json": json, ".tex": latex, "": out}
     if inseq is not None:
@@ -105,23 +108,22 @@ def attribute(
     asked = {name: value for name, value in given.items() if value is not None}
     name = _method(method, contrast, faithful)
     values = _parameters(name, method, words or (), asked, contrast)
+    options = {key: value for key, value in (("device", device), ("dtype", dtype)) if value}
+    if file is not None:
+        _all(model, options, file, out_folder, name, values, jobs)
+        return
     from cutaway.models.open import open
     from cutaway.runtime.progress import watched
 
-    options: dict[str, Any] = {key: value for key, value in (("device", device), ("dtype", dtype)) if value}
     with watched():
-        opened = open(model, **options)
-        if file is not None:
-            _all(opened, file, out_folder, name, values)
-            return
-        result = _asked(opened, name, prompt, answer, values)
+        result = _asked(open(model, **options), name, prompt, answer, values)  # type: ignore[arg-type]
     _written(_grouped(result, group), files)
 
 
 _COMPARE = "compare_attributions"
 
 
-def _refuse(prompt: str, file: Path | None, folder: Path | None, inseq: Path | None) -> None:
+def _refuse(prompt: str, file: Path | None, folder: Path | None, inseq: Path | None, jobs: int) -> None:
     if sum((bool(prompt.strip()), file is not None, inseq is not None)) != 1:
         raise ParameterError(
             "one of PROMPT, --file and --inseq is needed;",
@@ -133,6 +135,12 @@ def _refuse(prompt: str, file: Path | None, folder: Path | None, inseq: Path | N
             "--file and --out-folder go together;",
             "each prompt of the file gets a result in the folder.",
             "Write cutaway attribute --file prompts.csv --out-folder maps",
+        )
+    if file is None and jobs != 1:
+        raise ParameterError(
+            f"--jobs {jobs} was given without --file;",
+            "processes share the prompts of a file.",
+            "Leave it out, or write --file prompts.csv --out-folder maps",
         )
 
 
@@ -186,13 +194,31 @@ def _asked(opened: Model, name: str, prompt: str, answer: str | None, values: Ma
     return result
 
 
-def _all(opened: Model, file: Path, folder: Path | None, name: str, values: Mapping[str, Any]) -> None:
-    from cutaway.cli.attribute_files import attribute_dataset
+def _all(
+    model: str,
+    options: Mapping[str, str],
+    file: Path,
+    folder: Path | None,
+    name: str,
+    values: Mapping[str, Any],
+    jobs: int,
+) -> None:
+    from cutaway.runtime.attribute_dataset import ROWS, attribute_dataset
+    from cutaway.runtime.progress import watched
 
     assert folder is not None
-    kept = attribute_dataset(opened, file, folder, method=name, **values)
-    old = sum(each.found for each in kept)
-    typer.echo(f"{len(kept)} results in {folder}" + (f", {old} of them from before." if old else "."))
+    try:
+        with watched():
+            rows = attribute_dataset(model, file, folder, method=name, jobs=jobs, options=options, **values)
+    except (Cancelled, KeyboardInterrupt) as stopped:
+        raise Cancelled(f"Stopped. What is finished is in {folder}; the same command goes on.") from stopped
+    failed = [row for row in rows if row.error]
+    old = sum(row.found for row in rows)
+    typer.echo(f"{len(rows) - len(failed)} results in {folder}" + (f", {old} of them from before." if old else "."))
+    if failed:
+        few = f"{len(failed)} of {len(rows)} rows failed, see {folder / ROWS}; row {failed[0].row}: {failed[0].error}"
+        typer.echo(few, err=True)
+        raise typer.Exit(1)
 
 
 def _grouped(result: Result, group: str) -> Result:
@@ -214,9 +240,10 @@ def _written(result: Result, files: Mapping[str, Path | None]) -> None:
 
             write_bytes(path, _json.dumps(record_of(result), ensure_ascii=False, indent=1).encode("utf-8"))
         elif kind == ".tex":
-            from cutaway.cli.attribute_files import write_latex
+            from cutaway.core import registry
+            from cutaway.store.atomic import write_bytes
 
-            write_latex(result, path)
+            write_bytes(path, registry.get("renderer", "latex")(result).encode("utf-8"))
         else:
             result.save(path)
         typer.echo(f"Written: {path}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 KINDS = ("method", "task", "renderer", "format", "study", "app")
+_DECORATED = re.compile(rb"^@(?!dataclass|contextmanager|lru_cache)", re.MULTILINE)  # a quick look before reading
 _OF_A_CLAIM = ("key", "sentence", "theirs", "where", "mark", "at_least", "at_most", "unit")  # by position
 
 
@@ -81,7 +83,7 @@ def first_line(path: Path, function: str) -> str:
 @lru_cache(maxsize=4096)
 def _entries(path: Path, module: str, changed: int) -> tuple[Entry, ...]:
     source = path.read_bytes()
-    if b"cutaway" not in source or not (source.startswith(b"@") or b"\n@" in source):
+    if b"cutaway" not in source or not _DECORATED.search(source):
         return ()
     text = source.decode()
     try:

@@ -14,19 +14,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated, TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from cutaway.core.errors import TaskError
 from cutaway.core.progress import track
 from cutaway.core.site import Site
 from cutaway.core.task import EncodedTask
+from cutaway.methods.control import enough
 from cutaway.models.interchange import Halfway, halfway
 from cutaway.models.model import Model
+
+# What the methods that train subspaces ask for in the same words.
+Steps: TypeAlias = Annotated[int, Field(ge=1, description="training steps at each site")]
+Rows: TypeAlias = Annotated[int, Field(ge=1, description="pairs of prompts in each step")]
+Rate: TypeAlias = Annotated[float, Field(gt=0, description="learning rate of the rotation")]
+Subspaces: TypeAlias = Annotated[
+    int,
+    Field(ge=0, description="random subspaces that the check compares with, 5 or more; 0: no checks"),
+    AfterValidator(enough),
+]
+Seed: TypeAlias = Annotated[int, Field(ge=0, description="draws pairs, the first rotation, the steps and the controls")]
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
 # Temperatures of the boundary in dimensions: 50 at the width of 4096 in the paper, and in proportion elsewhere.

@@ -2,7 +2,7 @@
 
 faithfulness   does the circuit alone do what the model does
 completeness   does taking parts out of the circuit do what taking them out of the model does: |F(C∖K) - F(M∖K)| [@wang2022]
-minimality     does each part matter: the largest |F(C∖(K∪v)) - F(C∖K)| over the sets K that were tried [@wang2022]
+minimality     does each part matter: in `minimality.py`
 curve          faithfulness of the circuits of growing size that scores give, and its areas: CPR, the area under it, and
                CMD, the area between it and 1 [@mueller2025]
 agreement      do scores put the edges of a known circuit first: the area under the ROC curve
@@ -71,20 +71,6 @@ def completeness(runs: Runs, circuit: Circuit, sets: Sequence[Sequence[int]]) ->
     kept = [without_nodes(edges, nodes) for edges in (circuit.edges, graph.exists) for nodes in sets]
     scores = runs.of(np.stack(kept)).mean(axis=1)
     return Completeness(tuple(map(tuple, sets)), scores[: len(sets)], scores[len(sets) :])
-
-
-def minimality(runs: Runs, circuit: Circuit, sets: Sequence[Sequence[int]] = ((),)) -> tuple[list[int], Floats]:
-    """For each part of a circuit the largest change that taking it out makes, over the sets taken out before.
-
-    Returns:
-        The parts (rows of sources), and the change of each, in units of the metric.
-    """
-    parts = parts_in(circuit)
-    before = [without_nodes(circuit.edges, nodes) for nodes in sets]
-    after = [without_nodes(circuit.edges, [*nodes, part]) for part in parts for nodes in sets]
-    scores = runs.of(np.stack([*before, *after])).mean(axis=1)
-    changes = np.abs(scores[len(sets) :].reshape(len(parts), len(sets)) - scores[None, : len(sets)])
-    return parts, changes.max(axis=1, initial=0.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,7 @@ from cutaway.models.forward import input_device, model_inputs
 from cutaway.models.metric import Metric
 from cutaway.models.program import Clock, Program, index_of
 from cutaway.models.recording import Recording, by_length, record
-from cutaway.models.resume import _for_rows
+from cutaway.models.resume import for_rows
 from cutaway.models.sweep import tier_of
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ class _Group:
 
     def _passed_over(self, index: int, rows: Tensor) -> taps.ModuleTap:
         layer = self.model.anatomy.stacks[""].layers[index]
-        expanded = _for_rows(self.here.outputs[index], rows, len(self.prompts))
+        expanded = for_rows(self.here.outputs[index], rows, len(self.prompts))
         own = expanded if isinstance(expanded, Tensor) else expanded[layer.out_index or 0]
         return taps.ModuleTap(layer.module, "skip", lambda hidden: own, layer.out_index, expanded)
 

@@ -157,7 +157,7 @@ class Pass:
                 template = tuple(template)
             return taps.ModuleTap(layer.module, "skip", lambda hidden: hidden, index, template)
         rows = self.prompts
-        expanded = _for_rows(template, rows, len(self.base.ids))
+        expanded = for_rows(template, rows, len(self.base.ids))
         own = expanded if isinstance(expanded, Tensor) else expanded[index or 0]
         return taps.ModuleTap(layer.module, "skip", lambda hidden: own, index, expanded)
 
@@ -302,11 +302,12 @@ def _tail(site: Site, start: int) -> tuple[Any, ...]:
     return (*[slice(None)] * axis, slice(start, None))
 
 
-def _for_rows(output: Any, rows: Tensor, prompts: int) -> Any:
+def for_rows(output: Any, rows: Tensor, prompts: int) -> Any:
+    """What a layer returned for every prompt, for the prompts `rows`: each tensor with a row a prompt is picked from."""
     if isinstance(output, Tensor):
         return output[rows.to(output.device)] if output.shape[:1] == (prompts,) else output
     if isinstance(output, tuple | list):
-        return type(output)(_for_rows(item, rows, prompts) for item in output)
+        return type(output)(for_rows(item, rows, prompts) for item in output)
     return output
 
 

@@ -1,17 +1,16 @@
 """How sure is a figure? Correlations, and intervals from drawing the prompts again.
 
-Intervals are percentiles of the bootstrap [@efron1979]: what is drawn again is the prompt, or whatever was sampled, never
-the cell of a map. Limits: with few prompts an interval is too narrow.
+What is drawn again (`cutaway.methods.bootstrap`) is the prompt, or whatever was sampled, never the cell of a map.
+Limits: with few prompts an interval is too narrow.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cutaway.core.claim import Figure
+from cutaway.methods.bootstrap import resampled as resampled
 from cutaway.methods.correlation import ranks
 
 Floats = NDArray[np.float64]
@@ -40,27 +39,6 @@ def overlap(a: ArrayLike, b: ArrayLike, top: int) -> int:
     """How many of the `top` largest (by size) are the same in both."""
     x, y = (set(np.argsort(-np.abs(np.asarray(v, float).ravel()), kind="stable")[:top].tolist()) for v in (a, b))
     return len(x & y)
-
-
-def resampled(
-    of: Callable[[NDArray[np.int_]], float], n: int, *, seed: int, times: int = 500, level: float = 0.95
-) -> tuple[float, float]:
-    """The interval of a figure when its `n` prompts are drawn again.
-
-    Args:
-        of: the figure of the prompts with these indices.
-        n: how many prompts there are.
-        seed: draws them.
-        times: how often.
-        level: the share of draws that the interval holds.
-    """
-    rng = np.random.default_rng(seed)
-    drawn = np.array([of(rng.integers(n, size=n)) for _ in range(times)])
-    drawn = drawn[~np.isnan(drawn)]
-    if not len(drawn):
-        return float("nan"), float("nan")
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def mean_figure(

@@ -17,13 +17,13 @@ from cutaway.methods.circuit_measures import (
     auroc,
     completeness,
     curve,
-    minimality,
     parts_in,
     random_parts,
 )
 from cutaway.methods.circuit_report import random_circuits
 from cutaway.methods.circuits.circuit_evaluation import circuit_evaluation
 from cutaway.methods.edge_ranking import scores_of
+from cutaway.methods.minimality import minimality
 from cutaway.models.toy_programs import PROGRAMS, program
 from cutaway.testing.known_circuits import REACH, REPLACEMENTS, Case, agreements, case
 
@@ -49,9 +49,9 @@ def test_the_true_circuit_is_faithful_complete_and_minimal(induction: Case, true
     assert induction.runs.faithfulness(true_circuit.edges[None])[0] == pytest.approx(1.0)
     taken = completeness(induction.runs, true_circuit, random_parts(true_circuit, 6, seed=0))
     assert taken.gaps.max() < 1e-6
-    parts, changes = minimality(induction.runs, true_circuit)
-    assert parts == parts_in(true_circuit)
-    assert (changes > 1.0).all()
+    found = minimality(induction.runs, true_circuit)
+    assert list(found.parts) == parts_in(true_circuit)
+    assert (found.changes > 1.0).all()
 
 
 def test_a_circuit_with_an_idle_part_is_not_minimal_and_half_a_circuit_not_complete(
@@ -60,8 +60,8 @@ def test_a_circuit_with_an_idle_part_is_not_minimal_and_half_a_circuit_not_compl
     graph, used = induction.runs.graph, set(true_circuit.parts)
     idle = next(str(s) for s in graph.sources if s.kind == "z" and str(s) not in used and s.layer == 0)
     wider = Circuit.of_edges(graph, [*true_circuit.edge_list(), f"{idle} -> logits"])
-    parts, changes = minimality(induction.runs, wider)
-    assert changes[[str(graph.sources[i]) for i in parts].index(idle)] < 1e-6
+    found = minimality(induction.runs, wider)
+    assert found.changes[[str(graph.sources[i]) for i in found.parts].index(idle)] < 1e-6
     half = Circuit.of_edges(graph, [edge for edge in true_circuit.edge_list() if edge.target.kind != "k"])
     assert completeness(induction.runs, half, [()]).gaps[0] > 1.0
 

@@ -49,3 +49,27 @@ def test_a_vector_is_that_of_its_word() -> None:
 def test_a_word_without_senses_is_refused() -> None:
     with pytest.raises(TaskError, match=r"no sentences have 'banks' in two senses; did you mean 'bank'\?"):
         word_sense_geometry(BERT, "He sat.", word="banks", controls=0)
+
+
+def test_the_map_says_how_many_neighbours_it_keeps() -> None:
+    result = word_sense_geometry(BERT, "He sat on the bank.", controls=0, word="bank", sites="resid_post[1]")
+    _, found, tokens, _ = sense_material(BERT, "made")
+    (vectors,) = sense_vectors(BERT, tokens, found, streams_of(BERT, "resid_post[1]"))
+    points = result.data[["x", "y"]].to_array().values.T
+    rows = [row for row, one in enumerate(found) if one.lemma == "bank"]
+    np.testing.assert_allclose(result.data["cosine"].values[:12] <= 1, True)
+    assert points.shape == (len(rows) + 1, 2)
+    assert 0 <= result.metrics["neighbours_kept_on_the_map"] <= 1
+    assert 0 < result.metrics["variance_on_the_map"] <= 1
+    assert vectors.shape[0] == len(found)
+
+
+@pytest.mark.all
+def test_umap_draws_the_same_occurrences() -> None:
+    pytest.importorskip("umap", reason="umap-learn is an extra")
+    options = {"controls": 0, "word": "bank", "sites": "resid_post[1]"}
+    first, second = (word_sense_geometry(BERT, "He sat.", projection=name, **options) for name in ("pca", "umap"))
+    assert first.data["text"].values.tolist() == second.data["text"].values.tolist()
+    assert not np.allclose(first.data["x"].values, second.data["x"].values)
+    assert "variance_on_the_map" not in second.metrics and "neighbours_kept_on_the_map" in second.metrics
+    assert "(UMAP)" in second.views[1].title

@@ -2,9 +2,9 @@
 
 A circuit (a file that another method kept, or the best edges by their scores) is run with everything else changed, and
 measured: faithfulness, how much of the metric it keeps; completeness, whether it breaks as the model breaks when the same
-parts are taken out; minimality, whether each part matters [@wang2022]; the divergence of its prediction. Then the same
-for circuits of growing size, with the areas CPR and CMD [@mueller2025], and, where the true circuit is known, how well
-the scores find it [@conmy2023].
+parts are taken out; minimality, whether each part matters, alone or after others that may stand in for it [@wang2022];
+the divergence of its prediction. Then the same for circuits of growing size, with the areas CPR and CMD [@mueller2025],
+and, where the true circuit is known, how well the scores find it [@conmy2023].
 
 The check compares the circuit with random ones of as many edges.
 Limits: faithfulness depends on what other edges carry (`how`) and on what is averaged; a mean can hide prompts on which a
@@ -34,7 +34,6 @@ from cutaway.methods.circuit_measures import (
     agreement_with_model,
     completeness,
     curve,
-    minimality,
     random_parts,
 )
 from cutaway.methods.circuit_report import circuit_check, circuit_metrics, tested_pair
@@ -42,6 +41,7 @@ from cutaway.methods.circuit_runs import HOW, How, Runs, runs_of
 from cutaway.methods.control import enough, interval, unchecked
 from cutaway.methods.edge_ranking import RANKING, Ranking, greedy, scores_of
 from cutaway.methods.labels import described
+from cutaway.methods.minimality import NOTHING, Minimality, greedy_minimality, minimality
 from cutaway.methods.scoring import UNITS, as_words
 from cutaway.models.model import Model
 
@@ -62,6 +62,14 @@ def circuit_evaluation(
     steps: Annotated[int, Field(ge=1, description="points on the way between the inputs, for eap_ig")] = 5,
     how: Annotated[How, Field(description=HOW)] = "contrast",
     sets: Annotated[int, Field(ge=0, description="random sets of parts that are taken out of circuit and model")] = 10,
+    before: Annotated[
+        str,
+        Field(
+            description="sets of parts or edges taken out before each part is, for minimality: "
+            "'z[9].head[6], z[9].head[9]; z[8].head[1] -> logits'; greedy: grown for each part; empty: none"
+        ),
+    ] = "",
+    largest_set: Annotated[int, Field(ge=1, description="parts of a set that is grown, at most")] = 2,
     controls: Annotated[
         int,
         Field(ge=0, description="random circuits that the check compares with, 5 or more; 0: no check"),
@@ -78,11 +86,12 @@ def circuit_evaluation(
         tested = _best(runs, scores, share, {"task": task.name, "model": model.name, "by": by, "how": how})
     taken = completeness(runs, tested, random_parts(tested, sets, seed))
     sizes = curve(runs, scores)
-    figures = {**circuit_metrics(runs, tested), **_figures(runs, tested, taken, sizes)}
+    each = _minimality(runs, tested, before, largest_set)
+    figures = {**circuit_metrics(runs, tested), **_figures(runs, tested, taken, sizes, each)}
     if known:
         found = agreement(runs.graph, scores, Circuit.from_artifact(runs.graph, Artifact.load(known)).edges)
         figures |= {"auroc_edges": found.edges, "auroc_nodes": found.nodes}
-    data = _dataset(runs, tested, taken, sizes)
+    data = _dataset(runs, tested, taken, sizes, each)
     return Result(
         data=xr.merge([data, tested.dataset(), tested_pair(encoded)]),
         metrics={name: value for name, value in figures.items() if not (isinstance(value, float) and np.isnan(value))},
@@ -103,12 +112,17 @@ def _best(runs: Runs, scores: NDArray[np.float64], share: float, found: dict[str
         wanted *= 2
 
 
-def _figures(runs: Runs, circuit: Circuit, taken: Completeness, sizes: Curve) -> dict[str, float]:
-    parts, changes = minimality(runs, circuit)
+def _minimality(runs: Runs, circuit: Circuit, before: str, largest: int) -> Minimality:
+    if before.strip() == "greedy":
+        return greedy_minimality(runs, circuit, largest)
+    return minimality(runs, circuit, [text.strip() for text in before.split(";") if text.strip()])
+
+
+def _figures(runs: Runs, circuit: Circuit, taken: Completeness, sizes: Curve, each: Minimality) -> dict[str, float]:
     return {
         "largest_incompleteness": float(taken.gaps.max()),
         "mean_incompleteness": float(taken.gaps.mean()),
-        "least_change_of_a_part": float(changes.min()) if parts else float("nan"),
+        "least_change_of_a_part": float(each.changes.min()) if each.parts else float("nan"),
         "predictions_kept": float(agreement_with_model(runs, circuit.edges[None])[0]),
         "cpr": sizes.cpr,
         "cmd": sizes.cmd,
@@ -123,8 +137,7 @@ def _said(figures: dict[str, float | int]) -> tuple[str, ...]:
     return ()
 
 
-def _dataset(runs: Runs, circuit: Circuit, taken: Completeness, sizes: Curve) -> xr.Dataset:
-    parts, changes = minimality(runs, circuit)
+def _dataset(runs: Runs, circuit: Circuit, taken: Completeness, sizes: Curve, each: Minimality) -> xr.Dataset:
     graph = runs.graph
     alone = runs.of([circuit])[0]
     unit = UNITS[runs.metric.name]
@@ -134,7 +147,8 @@ def _dataset(runs: Runs, circuit: Circuit, taken: Completeness, sizes: Curve) ->
             "metric_of_circuit": ("prompt", alone),
             "circuit_without_set": ("set", taken.of_circuit),
             "model_without_set": ("set", taken.of_model),
-            "change_without_part": ("part", changes),
+            "change_without_part": ("part", each.changes),
+            "set_before_part": ("part", np.array(each.before, dtype=object)),
             "faithfulness_of_size": ("size", sizes.faithfulness),
             "divergence_of_size": ("size", sizes.divergence),
             "predictions_of_size": ("size", sizes.accuracy),
@@ -142,7 +156,7 @@ def _dataset(runs: Runs, circuit: Circuit, taken: Completeness, sizes: Curve) ->
         },
         coords={
             "prompt": list(runs.encoded.prompts),
-            "part": [str(graph.sources[i]) for i in parts],
+            "part": [str(graph.sources[i]) for i in each.parts],
             "share_of_edges": ("size", 100 * sizes.shares),
             "set": [_named(graph.sources, nodes) for nodes in taken.sets],
         },
@@ -155,6 +169,7 @@ def _dataset(runs: Runs, circuit: Circuit, taken: Completeness, sizes: Curve) ->
         circuit_without_set=(f"{words} of the circuit without the set", unit),
         model_without_set=(f"{words} of the model without the set", unit),
         change_without_part=("change without the part", unit),
+        set_before_part="taken out before",
         faithfulness_of_size="faithfulness",
         divergence_of_size=("divergence from the model", "nats"),
         predictions_of_size="share of the model's predictions kept",
@@ -183,6 +198,9 @@ def _views(data: xr.Dataset, runs: Runs) -> tuple[views.View, ...]:
     if data.sizes["part"]:
         title = "Minimality: how much each part of the circuit matters to it"
         shown.append(views.bars(value="change_without_part", label="part", title=title))
+        if set(data["set_before_part"].values.tolist()) != {NOTHING}:
+            columns = ["part", "change_without_part", "set_before_part"]
+            shown.append(views.table(columns=columns, title="The sets after which each part matters most"))
     low, middle, high = interval((data["metric_of_circuit"] - data["metric_of_model"]).values.tolist())
     note = f"Circuit minus model over prompts: {middle:.3g} in the middle, 95 % within {low:.3g} and {high:.3g}."
     shown.append(

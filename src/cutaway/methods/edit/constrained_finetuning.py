@@ -16,7 +16,7 @@ from typing import Annotated
 
 import torch
 import xarray as xr
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch import Tensor
 
 from cutaway.core import view as views
@@ -25,8 +25,8 @@ from cutaway.core.progress import track
 from cutaway.core.result import Result
 from cutaway.core.task import Task
 from cutaway.data.edit_requests import EditRequest, requests_of
-from cutaway.methods.control import enough
 from cutaway.methods.edit import layer_choice
+from cutaway.methods.edit.options import Layer, OtherFacts, RandomChanges, Subject, Unrelated
 from cutaway.methods.edit.report import Asked, report
 from cutaway.methods.edit.rows import row_of_request
 from cutaway.methods.edit.target_value import ENOUGH
@@ -44,20 +44,14 @@ def constrained_finetuning(
     model: Model,
     task: Task,
     *,
-    subject: Annotated[
-        str, Field(description="words of the subject, or what stands for {} in the prompt; empty: the task's subject")
-    ] = "",
-    layer: Annotated[int | None, Field(ge=0, description="whose MLP is changed; none: by a quick causal trace")] = None,
+    subject: Subject = "",
+    layer: Layer = None,
     bound: Annotated[float, Field(ge=0, description="how far each weight may move (L∞); 0: as far as it goes")] = 5e-4,
     rate: Annotated[float, Field(gt=0, description="size of a step of Adam")] = 5e-4,
     steps: Annotated[int, Field(ge=1, description="gradient steps, at most")] = 25,
-    unrelated: Annotated[int, Field(ge=1, description="paragraphs of plain text for the side effects")] = 6,
-    other_facts: Annotated[int, Field(ge=1, le=50, description="facts about other subjects for them")] = 16,
-    controls: Annotated[
-        int,
-        Field(ge=0, description="random changes that the checks compare with, 5 or more; 0: no check"),
-        AfterValidator(enough),
-    ] = 6,
+    unrelated: Unrelated = 6,
+    other_facts: OtherFacts = 16,
+    controls: RandomChanges = 6,
     seed: Annotated[int, Field(ge=0, description="draws noise, texts and random changes")] = 0,
 ) -> Result:
     """Fine-tune one MLP's last matrix on the task's answers, all at once."""

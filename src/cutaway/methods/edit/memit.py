@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 
 import torch
 import xarray as xr
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch import Tensor
 
 from cutaway.core import view as views
@@ -32,8 +32,21 @@ from cutaway.core.site import Site
 from cutaway.core.task import Task
 from cutaway.data.edit_requests import EditRequest, requests_of
 from cutaway.methods import key_statistics
-from cutaway.methods.control import enough
 from cutaway.methods.edit import algebra, layer_choice
+from cutaway.methods.edit.options import (
+    Bound,
+    Contexts,
+    Corpus,
+    OtherFacts,
+    RandomChanges,
+    Rate,
+    Seed,
+    Statistics,
+    Stay,
+    Subject,
+    Tokens,
+    Unrelated,
+)
 from cutaway.methods.edit.report import Asked, report
 from cutaway.methods.edit.rows import row_of_request
 from cutaway.methods.edit.target_value import Settings, contexts_for, find
@@ -55,37 +68,25 @@ def memit(
     model: Model,
     task: Task,
     *,
-    subject: Annotated[
-        str, Field(description="words of the subject, or what stands for {} in the prompt; empty: the task's subject")
-    ] = "",
+    subject: Subject = "",
     layers: Annotated[
         tuple[int, ...],
         Field(description="whose MLPs are changed; empty: five up to where a quick causal trace points"),
     ] = (),
     order: Annotated[Order, Field(description="all facts at once, or one after another")] = "batch",
     weight: Annotated[float, Field(gt=0, description="λ in numbers of neurons: how far plain text holds back")] = 1.0,
-    statistics: Annotated[
-        str, Field(description="file with key statistics; empty: computed, and kept in the cache")
-    ] = "",
-    corpus: Annotated[str, Field(description="file of plain text for them; empty: the project's plain English")] = "",
-    tokens: Annotated[
-        int | None, Field(ge=1, description="tokens of that text that are read; none: ten for each neuron")
-    ] = None,
-    contexts: Annotated[int, Field(ge=0, le=50, description="beginnings of a text before the prompt")] = 6,
+    statistics: Statistics = "",
+    corpus: Corpus = "",
+    tokens: Tokens = None,
+    contexts: Contexts = 6,
     steps: Annotated[int, Field(ge=1, description="gradient steps for each value, at most")] = 25,
-    rate: Annotated[float, Field(gt=0, description="size of a step, in root mean squares of the value")] = 0.5,
-    bound: Annotated[
-        float, Field(gt=0, description="length of what is added, at most, in lengths of the value")
-    ] = 0.75,
-    stay: Annotated[float, Field(ge=0, description='weight of the divergence after "SUBJECT is"')] = 0.0625,
-    unrelated: Annotated[int, Field(ge=1, description="paragraphs of plain text for the side effects")] = 6,
-    other_facts: Annotated[int, Field(ge=1, le=50, description="facts about other subjects for them")] = 16,
-    controls: Annotated[
-        int,
-        Field(ge=0, description="random changes that the checks compare with, 5 or more; 0: no check"),
-        AfterValidator(enough),
-    ] = 6,
-    seed: Annotated[int, Field(ge=0, description="draws beginnings, noise, texts and random changes")] = 0,
+    rate: Rate = 0.5,
+    bound: Bound = 0.75,
+    stay: Stay = 0.0625,
+    unrelated: Unrelated = 6,
+    other_facts: OtherFacts = 16,
+    controls: RandomChanges = 6,
+    seed: Seed = 0,
 ) -> Result:
     """Write the task's answers into several MLPs at once."""
     requests, notes = requests_of(task, subject)

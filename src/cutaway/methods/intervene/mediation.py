@@ -25,14 +25,13 @@ Limits: what parts do together is not the sum of what each does; a gradient may 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
-from torch import Tensor
 
 from cutaway.core import view as views
 from cutaway.core.errors import TaskError
@@ -41,16 +40,15 @@ from cutaway.core.progress import track
 from cutaway.core.result import Check, Result
 from cutaway.core.site import Site
 from cutaway.core.task import EncodedTask, Task
-from cutaway.methods.cell_slopes import slopes_of_cells
 from cutaway.methods.cells import cells_of, grids, in_words, map_views
 from cutaway.methods.control import compared, enough, interval, sets_like, unchecked
 from cutaway.methods.labels import described
+from cutaway.methods.mediation_effects import Effects, Floats, effects_of, numbers, order_of, screened, summary
 from cutaway.methods.prompt_choice import part_of, where_preferred
 from cutaway.methods.sets import Write, scores
 from cutaway.models.metric import Metric, metric_of
 from cutaway.models.model import Model
 
-Floats = NDArray[np.float64]
 SHOWN = 12
 LOG = "log of the odds' ratio"
 RATIO = "odds' ratio - 1"
@@ -99,9 +97,9 @@ def mediation(
     encoded, left_out = where_preferred(model, encoded) if preferred else (encoded, ())
     metric = metric_of(encoded, "logit_difference")
     every = cells_of(model, sites, max(map(len, encoded.ids)))
-    cells, estimate, said = _screened(model, encoded, metric, every, exact)
-    effects = _effects(model, encoded, metric, cells)
-    order = _order(effects.towards, rank_by)
+    cells, estimate, said = screened(model, encoded, metric, every, exact)
+    effects = effects_of(model, encoded, metric, cells)
+    order = order_of(effects.towards, rank_by)
     chosen, joint = _sets(model, encoded, metric, cells, order, min(largest_set, len(cells)), search, effects.way)
     maps = grids(model, encoded.ids, cells, effects.indirect.mean(axis=0), LOG)
     return Result(
@@ -134,85 +132,6 @@ def _require_wrong(encoded: EncodedTask) -> None:
         )
 
 
-# --- effects -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Effects:
-    """Logarithms of ratios of odds; `np.expm1` makes them the paper's effects.
-
-    Attributes:
-        total: [prompt].
-        indirect, direct: [prompt, part].
-        odds: of the plain prompt, log y [prompt].
-    """
-
-    total: Floats
-    indirect: Floats
-    direct: Floats
-    odds: Floats
-
-    @property
-    def way(self) -> float:
-        """1 where the contrast makes the wrong answer likelier on average, -1 where less likely."""
-        return -1.0 if self.total.mean() < 0 else 1.0
-
-    @property
-    def towards(self) -> Floats:
-        """Indirect effects, positive where they go the way of the total one [prompt, part]."""
-        return self.way * self.indirect
-
-
-def _effects(model: Model, encoded: EncodedTask, metric: Metric, cells: Sequence[Site]) -> Effects:
-    """Every part on its own: a sweep over the prompt's run, and one over the contrast's."""
-    into = model.sweep(encoded, over=cells, edit="patch", direction="noise", metric=metric)
-    out_of = model.sweep(encoded, over=cells, edit="patch", direction="denoise", metric=metric)
-    # The metric is the answer's lead: log y with the sign changed.
-    total = _numbers(into.base - into.source)
-    if float(np.abs(total).max()) <= 1e-5 * float(np.abs(_numbers(into.base)).max() + 1e-30):
-        raise TaskError(
-            "prompts and contrasts have the same odds;",
-            "mediation splits the difference between them, so there must be one.",
-            "Give contrasts that change the answer.",
-        )
-    base = into.base[:, None]
-    return Effects(total, _numbers(base - into.values), _numbers(base - out_of.values), -_numbers(into.base))
-
-
-def _numbers(values: Tensor) -> Floats:
-    found: Floats = values.double().nan_to_num().cpu().numpy()
-    return found
-
-
-def _screened(
-    model: Model, encoded: EncodedTask, metric: Metric, every: list[Site], exact: int
-) -> tuple[list[Site], Floats | None, tuple[str, ...]]:
-    """The parts to measure: all of them, or those that a gradient finds largest; with its estimates."""
-    if len(every) <= exact:
-        return every, None, ()
-    estimate = -slopes_of_cells(model, encoded, metric, every).mean(axis=0)
-    kept = sorted(np.argsort(-np.abs(estimate), kind="stable")[:exact].tolist())
-    note = f"{exact} of {len(every)} parts are measured: those with the largest effects to first order."
-    return [every[i] for i in kept], estimate, (note,)
-
-
-def _order(indirect: Floats, rank_by: str) -> NDArray[np.intp]:
-    """Parts from the largest effect down."""
-    return np.argsort(-_summary(indirect, rank_by), kind="stable")
-
-
-def _summary(logs: Floats, how: str) -> Floats:
-    """One number for each column of log ratios: their mean, or mean or median of the ratios."""
-    match how:
-        case "mean":
-            found: Floats = np.expm1(logs).mean(axis=0)
-        case "median":
-            found = np.median(np.expm1(logs), axis=0)
-        case _:
-            found = logs.mean(axis=0)
-    return found
-
-
 # --- sets --------------------------------------------------------------------------------------------------------
 
 
@@ -236,7 +155,7 @@ def joint_effects(
     run = model.run([list(ids) for ids in other], read=wholes, logits="none") if wholes else {}
     writes = [[Write(site, source=run[site.whole]) for site in one] for one in sets]
     found = scores(model, base, writes, metric, named=encoded.positions, what="parts together")
-    return _numbers(start.to(found)[None] - found)
+    return numbers(start.to(found)[None] - found)
 
 
 def _sets(
@@ -277,7 +196,7 @@ def _checks(
     half = len(encoded) >= 4
     choosing = list(range(0, len(encoded), 2 if half else 1))
     testing = list(range(1, len(encoded), 2)) if half else choosing
-    order = _order(effects.towards[choosing], rank_by)
+    order = order_of(effects.towards[choosing], rank_by)
     chosen = [cells[int(i)] for i in order[: max(1, min(size, len(cells) // 3))]]
     pool = cells if len(cells) > len(chosen) else [*cells, *_elsewhere(model, chosen)]
     sets = sets_like(chosen, pool, controls, seed, sort=lambda site: site.kind)
@@ -334,8 +253,8 @@ def _dataset(
         "indirect": effects.indirect[:, largest].mean(axis=0),
         "indirect_low": bands[:, 0],
         "indirect_high": bands[:, 2],
-        "indirect_mean": _summary(effects.indirect[:, largest], "mean"),
-        "indirect_median": _summary(effects.indirect[:, largest], "median"),
+        "indirect_mean": summary(effects.indirect[:, largest], "mean"),
+        "indirect_median": summary(effects.indirect[:, largest], "median"),
         "direct": effects.direct[:, largest].mean(axis=0),
     }
     for name, column in columns.items():

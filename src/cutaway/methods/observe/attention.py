@@ -39,6 +39,7 @@ from cutaway.core.site import Site
 from cutaway.core.task import EncodedTask, Task
 from cutaway.methods.control import compared, enough, sets_like, unchecked
 from cutaway.methods.labels import described, token_table
+from cutaway.methods.reading_options import Heads
 from cutaway.models.model import Model
 
 HABITS = ("previous_token", "first_token", "duplicate_token", "induction")
@@ -55,9 +56,7 @@ def attention(
     model: Model,
     task: Task,
     *,
-    sites: Annotated[
-        str, Field(description="layers and heads, such as pattern[*], pattern[5:8] or pattern[9].head[6]")
-    ] = "pattern[*]",
+    sites: Heads = "pattern[*]",
     length: Annotated[int, Field(ge=4, description="random tokens that are said twice")] = 25,
     sequences: Annotated[int, Field(ge=1, description="texts of random tokens")] = 2,
     top: Annotated[int, Field(ge=1, description="induction heads that are taken out together")] = 3,

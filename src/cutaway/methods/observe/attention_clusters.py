@@ -31,6 +31,7 @@ from cutaway.methods.distances import clusters as clustered
 from cutaway.methods.distances import jensen_shannon, scaling
 from cutaway.methods.labels import described
 from cutaway.methods.observe.attention_statistics import PLACES, attention_summary, pieces
+from cutaway.methods.reading_options import Heads
 from cutaway.methods.words import WordTokens, head_name, heads_of, token_attention
 from cutaway.models.model import Model
 
@@ -44,9 +45,7 @@ def attention_clusters(
     model: Model,
     task: Task,
     *,
-    sites: Annotated[
-        str, Field(description="layers and heads, such as pattern[*], pattern[5:8] or pattern[9].head[6]")
-    ] = "pattern[*]",
+    sites: Heads = "pattern[*]",
     clusters: Annotated[int, Field(ge=1, description="how many clusters")] = 6,
     controls: Annotated[
         int,

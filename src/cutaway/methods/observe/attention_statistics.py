@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch import Tensor
 
 from cutaway.core import view as views
@@ -30,10 +30,11 @@ from cutaway.core.progress import track
 from cutaway.core.result import Check, Result
 from cutaway.core.site import Site
 from cutaway.core.task import Task
-from cutaway.methods.control import compared, enough, unchecked
+from cutaway.methods.control import compared, unchecked
 from cutaway.methods.distances import entropy
 from cutaway.methods.labels import described
 from cutaway.methods.random_twin import random_twin
+from cutaway.methods.reading_options import Heads, ShuffledNetworks
 from cutaway.methods.words import WordTokens, head_name, head_table, heads_of, token_attention, word_tokens
 from cutaway.models.model import Model
 
@@ -67,17 +68,11 @@ def attention_statistics(
     model: Model,
     task: Task,
     *,
-    sites: Annotated[
-        str, Field(description="layers and heads, such as pattern[*], pattern[5:8] or pattern[9].head[6]")
-    ] = "pattern[*]",
+    sites: Heads = "pattern[*]",
     level: Annotated[
         Literal["tokens", "words"], Field(description="attention between tokens, or between words")
     ] = "tokens",
-    controls: Annotated[
-        int,
-        Field(ge=0, description="networks with shuffled weights that the check compares with, 5 or more; 0: no check"),
-        AfterValidator(enough),
-    ] = 5,
+    controls: ShuffledNetworks = 5,
     seed: Annotated[int, Field(ge=0, description="shuffles the weights")] = 0,
 ) -> Result:
     """Mean attention to neighbours, separators and punctuation, and its entropy, of each head."""

@@ -18,7 +18,7 @@ from typing import Annotated
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from cutaway.core import view as views
 from cutaway.core.errors import TaskError
@@ -30,10 +30,11 @@ from cutaway.core.task import Task
 from cutaway.data.conllu import Mention, Sentence
 from cutaway.data.treebank import treebank_sentences
 from cutaway.methods.bootstrap import share_interval
-from cutaway.methods.control import compared, enough, unchecked
+from cutaway.methods.control import compared, unchecked
 from cutaway.methods.head_choice import chosen_on_other_half, share_on_other_half
 from cutaway.methods.labels import described
 from cutaway.methods.random_twin import random_twin
+from cutaway.methods.reading_options import Heads, ShuffledNetworks
 from cutaway.methods.words import (
     WordTokens,
     head_name,
@@ -79,14 +80,8 @@ def coreference_heads(
         str, Field(description="texts with mentions: made, or the path of a .conllu file with Entity=")
     ] = "made",
     sentences: Annotated[int, Field(ge=4, description="how many of them")] = 60,
-    sites: Annotated[
-        str, Field(description="layers and heads, such as pattern[*], pattern[5:8] or pattern[9].head[6]")
-    ] = "pattern[*]",
-    controls: Annotated[
-        int,
-        Field(ge=0, description="networks with shuffled weights that the check compares with, 5 or more; 0: no check"),
-        AfterValidator(enough),
-    ] = 5,
+    sites: Heads = "pattern[*]",
+    controls: ShuffledNetworks = 5,
     seed: Annotated[int, Field(ge=0, description="draws texts, halves, intervals and shuffled weights")] = 0,
 ) -> Result:
     """How often each head leads a mention to its antecedent."""

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from cutaway.core import view as views
 from cutaway.core.method import method
@@ -31,7 +31,7 @@ from cutaway.core.site import Site
 from cutaway.core.task import Task
 from cutaway.data.conllu import Sentence
 from cutaway.data.treebank import treebank_sentences
-from cutaway.methods.control import compared, enough, unchecked
+from cutaway.methods.control import compared, unchecked
 from cutaway.methods.head_choice import (
     DIRECTIONS,
     Chosen,
@@ -42,6 +42,7 @@ from cutaway.methods.head_choice import (
 )
 from cutaway.methods.labels import described
 from cutaway.methods.random_twin import random_twin
+from cutaway.methods.reading_options import Heads, ShuffledNetworks, Treebank
 from cutaway.methods.words import (
     WordTokens,
     head_table,
@@ -90,19 +91,11 @@ def relation_heads(
     model: Model,
     task: Task,
     *,
-    treebank: Annotated[
-        str, Field(description="sentences with trees: made, ewt (where CUTAWAY_UD says), or the path of a .conllu file")
-    ] = "made",
+    treebank: Treebank = "made",
     sentences: Annotated[int, Field(ge=4, description="how many of them")] = 60,
-    sites: Annotated[
-        str, Field(description="layers and heads, such as pattern[*], pattern[5:8] or pattern[9].head[6]")
-    ] = "pattern[*]",
+    sites: Heads = "pattern[*]",
     fewest: Annotated[int, Field(ge=1, description="relations that are rarer are left out")] = 8,
-    controls: Annotated[
-        int,
-        Field(ge=0, description="networks with shuffled weights that the check compares with, 5 or more; 0: no check"),
-        AfterValidator(enough),
-    ] = 5,
+    controls: ShuffledNetworks = 5,
     seed: Annotated[int, Field(ge=0, description="draws sentences, halves, intervals and shuffled weights")] = 0,
 ) -> Result:
     """The best head for each dependency relation, against the best fixed distance."""

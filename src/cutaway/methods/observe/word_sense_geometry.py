@@ -3,10 +3,11 @@
 Sentences in which a word has one of two senses are read; the vectors of the word are compared [@coenen2019]. At each layer
 stands how often the nearest centroid of the word's senses is the right one, the occurrence itself left out of it, beside the
 commonest sense and the network with its weights in random order. One word's occurrences are drawn on a map
-(principal components), with each one's nearest neighbour; where the first prompt has the word, it is drawn among them.
+(principal components, or UMAP), with each one's nearest neighbour; where the first prompt has the word, it is drawn among
+them.
 Limits: the layer of the map is the one with the most right, which is kind to it. The sentences of the project have
 senses that are far apart; `treebank` takes a `.conllu` file with `Sense=` in the last column. Neighbours far off may be drawn
-near each other: the map holds a part of the variance, which is given.
+near each other: the part of the variance that the map holds is given, and how often the nearest on the map is the nearest.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Annotated
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from cutaway.core import view as views
 from cutaway.core.errors import TaskError, nearest
@@ -30,10 +31,11 @@ from cutaway.data.conllu import Sentence
 from cutaway.data.grammar import sense_sentences
 from cutaway.data.treebank import treebank_sentences
 from cutaway.methods.bootstrap import mean_interval
-from cutaway.methods.control import compared, enough, unchecked
-from cutaway.methods.distances import principal
+from cutaway.methods.control import compared, unchecked
 from cutaway.methods.labels import described
+from cutaway.methods.neighbour_map import Projection, neighbours_kept, plane
 from cutaway.methods.random_twin import random_twin
+from cutaway.methods.reading_options import ShuffledNetworks, Streams
 from cutaway.methods.sense_space import Occurrence, commonest_sense, cosines, nearest_centroids, occurrences
 from cutaway.methods.words import WordTokens, sentences_in_tokens, streams_of, word_tokens, word_vectors
 from cutaway.models.model import Model
@@ -53,14 +55,11 @@ def word_sense_geometry(
         str, Field(description="sentences with senses: made, or the path of a .conllu file with Sense=")
     ] = "made",
     word: Annotated[str, Field(description="the word of the map; the first one where it is empty")] = "",
-    sites: Annotated[
-        str, Field(description="residual streams, such as resid_post[*], resid_pre[3:6] or embed")
-    ] = "resid_post[*]",
-    controls: Annotated[
-        int,
-        Field(ge=0, description="networks with shuffled weights that the check compares with, 5 or more; 0: no check"),
-        AfterValidator(enough),
-    ] = 5,
+    projection: Annotated[
+        Projection, Field(description="how the map is drawn; umap needs the extra cutaway[umap]")
+    ] = "pca",
+    sites: Streams = "resid_post[*]",
+    controls: ShuffledNetworks = 5,
     seed: Annotated[int, Field(ge=0, description="draws intervals and shuffled weights")] = 0,
 ) -> Result:
     """How far the senses of a word are apart at each layer, and a map of its occurrences."""
@@ -75,9 +74,10 @@ def word_sense_geometry(
         twins.append(float(nearest_centroids(values, found).mean()))
     lemma = _chosen(word, found)
     data = _data(streams, right, found, seed)
-    data, share = _with_map(data, model, task, streams[best], vectors[best], found, sentences, lemma)
+    values, texts, senses = _of_word(model, task, streams[best], vectors[best], found, sentences, lemma)
+    points, share = plane(values, projection, seed)
     return Result(
-        data=data,
+        data=_with_map(data, points, values, texts, senses),
         metrics={
             "best_layer": str(streams[best]),
             "right_sense": float(right[best].mean()),
@@ -85,9 +85,10 @@ def word_sense_geometry(
             "right_sense_last_layer": float(right[-1].mean()),
             "commonest_sense": commonest_sense(found),
             "words": len({one.lemma for one in found}),
-            "variance_on_the_map": share,
+            "neighbours_kept_on_the_map": neighbours_kept(points, cosines(values)),
+            **({} if share is None else {"variance_on_the_map": share}),
         },
-        views=_views(lemma, streams[best]),
+        views=_views(lemma, streams[best], projection),
         checks=(_check(float(right[best].mean()), twins, streams[best]),) if controls else (),
         notes=(*said, *unchecked(controls)),
     )
@@ -162,8 +163,7 @@ def _data(streams: Sequence[Site], right: NDArray[np.bool_], found: Sequence[Occ
     return described(data, right="share with the right sense", right_by_word="share with the right sense")
 
 
-def _with_map(
-    data: xr.Dataset,
+def _of_word(
     model: Model,
     task: Task,
     stream: Site,
@@ -171,8 +171,8 @@ def _with_map(
     found: Sequence[Occurrence],
     sentences: Sequence[Sentence],
     lemma: str,
-) -> tuple[xr.Dataset, float]:
-    """The occurrences of one word in two dimensions, each with its nearest neighbour; and the share of the variance."""
+) -> tuple[NDArray[np.float64], list[str], list[str]]:
+    """The occurrences of one word, the first prompt's among them: vectors [text, d_model], texts and senses."""
     rows = [row for row, one in enumerate(found) if one.lemma == lemma]
     values = vectors[rows]
     texts = [sentences[found[row].sentence].text for row in rows]
@@ -180,7 +180,17 @@ def _with_map(
     prompt = _in_prompt(model, task, stream, lemma)
     if prompt is not None:
         values, texts, senses = np.concatenate([values, prompt[None]]), [*texts, task.prompts[0]], [*senses, PROMPT]
-    points, share = principal(values)
+    return values, texts, senses
+
+
+def _with_map(
+    data: xr.Dataset,
+    points: NDArray[np.float64],
+    values: NDArray[np.float64],
+    texts: Sequence[str],
+    senses: Sequence[str],
+) -> xr.Dataset:
+    """The occurrences of one word in two dimensions, each with its nearest neighbour."""
     near = cosines(values)
     np.fill_diagonal(near, -np.inf)
     neighbour = near.argmax(axis=1)
@@ -192,7 +202,7 @@ def _with_map(
     data["neighbour_sense"] = (("text",), np.array([senses[other] for other in neighbour], dtype=object))
     data["cosine"] = (("text",), near.max(axis=1))
     data = described(data, neighbour="nearest neighbour", neighbour_sense="its sense", sense_number="sense")
-    return data.assign_coords(text=np.array(texts, dtype=object)), float(share.sum())
+    return data.assign_coords(text=np.array(texts, dtype=object))
 
 
 def _in_prompt(model: Model, task: Task, stream: Site, lemma: str) -> NDArray[np.float64] | None:
@@ -203,13 +213,14 @@ def _in_prompt(model: Model, task: Task, stream: Site, lemma: str) -> NDArray[np
     return word_vectors(model, [found], [stream])[0][0, places[0]].astype(np.float64)
 
 
-def _views(lemma: str, stream: Site) -> tuple[views.View, ...]:
+def _views(lemma: str, stream: Site, projection: Projection) -> tuple[views.View, ...]:
+    by = " (UMAP)" if projection == "umap" else ""
     return (
         views.curves(
             value="right", x="site", low="low", high="high", title="Senses told by the nearest centroid, layer by layer"
         ),
         views.scatter(
-            x="x", y="y", label="sense", value="sense_number", title=f"“{lemma}” in its sentences at {stream}"
+            x="x", y="y", label="sense", value="sense_number", title=f"“{lemma}” in its sentences at {stream}{by}"
         ),
         views.heatmap(
             value="right_by_word", x="lemma", y="site", title="Senses told, word by word", scale="sequential"

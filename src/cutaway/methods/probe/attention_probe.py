@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from cutaway.core import view as views
 from cutaway.core.artifact import Artifact
@@ -35,11 +35,12 @@ from cutaway.core.task import Task
 from cutaway.data.conllu import Sentence
 from cutaway.data.treebank import treebank_sentences
 from cutaway.methods.bootstrap import share_interval
-from cutaway.methods.control import compared, enough, unchecked
+from cutaway.methods.control import compared, unchecked
 from cutaway.methods.held_out import parts
 from cutaway.methods.labels import described
 from cutaway.methods.logistic import Linear, best_candidates, choose, classify
 from cutaway.methods.random_twin import random_twin
+from cutaway.methods.reading_options import Heads, ShuffledNetworks, Treebank
 from cutaway.methods.words import WordTokens, head_table, heads_of, sentences_in_tokens, word_attention, word_tokens
 from cutaway.models.model import Model
 
@@ -87,19 +88,11 @@ def attention_probe(
     model: Model,
     task: Task,
     *,
-    treebank: Annotated[
-        str, Field(description="sentences with trees: made, ewt (where CUTAWAY_UD says), or the path of a .conllu file")
-    ] = "made",
+    treebank: Treebank = "made",
     sentences: Annotated[int, Field(ge=10, description="how many of them; 7 of 10 are trained on")] = 60,
-    sites: Annotated[
-        str, Field(description="layers and heads, such as pattern[*], pattern[5:8] or pattern[9].head[6]")
-    ] = "pattern[*]",
+    sites: Heads = "pattern[*]",
     fewest: Annotated[int, Field(ge=1, description="relations with fewer words are not asked for")] = 10,
-    controls: Annotated[
-        int,
-        Field(ge=0, description="networks with shuffled weights that the check compares with, 5 or more; 0: no check"),
-        AfterValidator(enough),
-    ] = 5,
+    controls: ShuffledNetworks = 5,
     seed: Annotated[int, Field(ge=0, description="draws sentences, pairs and shuffled weights")] = 0,
 ) -> Result:
     """Linear probes of dependencies on the attention of all heads."""

@@ -19,7 +19,7 @@ from typing import Annotated
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from cutaway.core import view as views
 from cutaway.core.artifact import Artifact
@@ -31,11 +31,12 @@ from cutaway.core.task import Task
 from cutaway.data.conllu import Sentence
 from cutaway.data.treebank import treebank_sentences
 from cutaway.methods.bootstrap import mean_interval, share_interval
-from cutaway.methods.control import compared, enough, unchecked
+from cutaway.methods.control import compared, unchecked
 from cutaway.methods.distances import principal, spanning_tree
 from cutaway.methods.held_out import parts
 from cutaway.methods.labels import described
 from cutaway.methods.random_twin import random_twin
+from cutaway.methods.reading_options import ShuffledNetworks, Streams, Treebank
 from cutaway.methods.tree_probe import (
     TreeProbe,
     TreeScores,
@@ -59,20 +60,12 @@ def structural_probe(
     model: Model,
     task: Task,
     *,
-    treebank: Annotated[
-        str, Field(description="sentences with trees: made, ewt (where CUTAWAY_UD says), or the path of a .conllu file")
-    ] = "made",
+    treebank: Treebank = "made",
     sentences: Annotated[int, Field(ge=10, description="how many of them; 6 of 10 are trained on")] = 100,
-    sites: Annotated[
-        str, Field(description="residual streams, such as resid_post[*], resid_pre[3:6] or embed")
-    ] = "resid_post[*]",
+    sites: Streams = "resid_post[*]",
     rank: Annotated[int, Field(ge=1, description="dimensions after the map")] = 32,
     epochs: Annotated[int, Field(ge=1, description="how often each sentence is trained on")] = 20,
-    controls: Annotated[
-        int,
-        Field(ge=0, description="networks with shuffled weights that the check compares with, 5 or more; 0: no check"),
-        AfterValidator(enough),
-    ] = 5,
+    controls: ShuffledNetworks = 5,
     seed: Annotated[int, Field(ge=0, description="draws sentences, first maps and shuffled weights")] = 0,
 ) -> Result:
     """Distances and depths of words against those of the dependency tree, layer by layer."""

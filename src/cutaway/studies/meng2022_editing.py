@@ -120,7 +120,8 @@ _DIFFERS = (
     "small scale this is SmolLM2-135M-Instruct with 8 facts of our own in eight relations, statistics of about 15,000 tokens of "
     "technical English, at the layer that a quick trace finds. Paraphrases are other wordings and unrelated sentences in front, "
     "so they are easier than the paper's. The key is averaged on both sides of the formula, which the first release did not do. "
-    "The bound of FT+L is the paper's (5e-4) although the weights are of another size, and all tokens of an answer are trained."
+    "The bound of FT+L is the paper's (5e-4) although the weights are of another size, and all tokens of an answer are trained. "
+    "The rule that the edited layer is one from layer 1 on was chosen after a first look at one edit."
 )
 
 

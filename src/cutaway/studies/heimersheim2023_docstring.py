@@ -22,7 +22,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import xarray as xr
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from cutaway.core import view as views
 from cutaway.core.claim import Claim, Figure
@@ -37,11 +39,12 @@ from cutaway.data.words import NOUNS
 from cutaway.methods.intervene.patching import patching
 from cutaway.models.model import Model
 from cutaway.models.toy import toy
-from cutaway.models.training import train
+from cutaway.models.training import own_loss, train
 from cutaway.studies.statistics import Floats, resampled
-from cutaway.testing.tiny import tiny_tokenizer
 
-LAYERS, HEADS, LENGTH = 4, 8, 128
+LAYERS, HEADS, LENGTH = 4, 8, 80
+VOCABULARY = 2000
+MOST_ROUNDS, GAIN = 12, 0.005  # nats a token, on held-out docstrings
 KEPT = LAYERS * HEADS // 3  # heads of the circuit: a third of all
 CHANCE = 1 / 6
 
@@ -51,7 +54,7 @@ CHANCE = 1 / 6
     item="A8",
     asks="How does a model with attention alone find the next argument of a docstring?",
     uses=("patching",),
-    seconds={"tiny": 20, "small": 1200},
+    seconds={"tiny": 20, "small": 1500},
     claims=(
         Claim(
             "success",
@@ -133,10 +136,13 @@ def heimersheim2023_docstring(run: StudyRun) -> Findings:
 _DIFFERS = (
     "The article's network (attn-only-4l, trained on web text and code) is replaced by one of the same shape (4 "
     "layers of 8 heads, no MLPs) but smaller (d_model 128), trained for minutes on the source of Python's standard "
-    "library and on docstrings that are made from the names of the library's own functions and arguments. So the "
-    "pattern is far more frequent in its training than in the article's, and success is easier to reach. The circuit "
-    "is chosen by the effect of resampling each head alone, on other prompts than those that it is scored on, not by "
-    "hand."
+    "library and, in seven rows of eight, on docstrings that are made from names of the library's own functions and "
+    "from the task's names of arguments. So the pattern is far more frequent in its training than in the article's, and "
+    "success is easier to reach. The training ends when the loss on docstrings with names of other functions falls no "
+    "further, or after twelve rounds. An earlier recipe (fewer steps, fewer descriptions, a larger vocabulary) gave a "
+    "network at chance, 15.5 % right; this one was chosen by the loss on such docstrings and on the names in them, "
+    "without a look at the claims. The circuit is chosen by the effect of resampling each head alone, on other prompts than "
+    "those that it is scored on, not by hand."
 )
 
 
@@ -144,58 +150,103 @@ _DIFFERS = (
 
 
 def train_network(run: StudyRun) -> Model:
-    """Four layers of attention without MLPs, trained on program text and docstrings."""
+    """Four layers of attention without MLPs, trained on program text and docstrings until new ones are read no better.
+
+    Rounds of as many steps follow each other at one rate. After each of them the loss on held-out docstrings is taken, and
+    nothing else is looked at: when it falls no further, or there are no more rounds, the rate falls to zero in a last round
+    along a cosine [@loshchilov2017].
+    """
     most = run.size(tiny=10, small=None, paper=None)
     text = "".join(files(most))[: run.size(tiny=200_000, small=3_000_000, paper=20_000_000)]
     tokenizer = _tokenizer(text)
     sizes: dict[str, Any] = {"n_layers": LAYERS, "n_heads": HEADS, "d_model": 128, "d_head": 16, "d_mlp": 0}
     model = toy(tokenizer, seed=run.seed, norm="layernorm", positions="learned", n_positions=2 * LENGTH, **sizes)
     source = np.array(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-    rows = run.size(tiny=4, small=24, paper=64)
-    train(
-        model.hf,
-        lambda step: _batch(tokenizer, source, functions(most), rows, np.random.default_rng((run.seed, step))),
-        steps=run.size(tiny=5, small=1500, paper=20000),
-        learning_rate=2e-3,
-        warmup=100,
-        seed=run.seed,
-        keep=run.scratch("docstring_4l"),
-        what="docstring_4l",
+    held_out, known = functions(most)[::10], [one for i, one in enumerate(functions(most)) if i % 10]
+    unseen = _batch(tokenizer, source, held_out, run.size(tiny=4, small=128, paper=128), np.random.default_rng(0), 0)
+    rows, steps = run.size(tiny=8, small=48, paper=64), run.size(tiny=3, small=750, paper=2500)
+    keep, losses = run.scratch("docstring_4l"), list[float]()
+    for number in range(rounds := run.size(tiny=2, small=MOST_ROUNDS, paper=2 * MOST_ROUNDS)):
+        first, last = number * steps, number + 1 == rounds or finished(losses)
+        trained = train(
+            model.hf,
+            lambda step, first=first: _batch(  # type: ignore[misc]
+                tokenizer, source, known, rows, np.random.default_rng((run.seed, 1, first + step)), rows // 8
+            ),
+            steps=steps,
+            learning_rate=3e-3,
+            warmup=0 if last else min(50, steps),
+            schedule="cosine" if last else "constant",
+            betas=(0.9, 0.98),
+            seed=run.seed + number,
+            keep=keep / f"round_{number}" if keep is not None else None,
+            evaluate=lambda hf: {"loss": float(own_loss(hf, unseen))},
+            what=f"docstring_4l, round {number + 1}",
+        )
+        losses.append(trained.evaluations[steps]["loss"])
+        if last:
+            break
+    said = ", ".join(f"{loss:.3f}" for loss in losses)
+    return Model(
+        model.hf, tokenizer, name="docstring_4l", source=f"trained by heimersheim2023_docstring, losses {said}"
     )
-    return Model(model.hf, tokenizer, name="docstring_4l", source="trained by heimersheim2023_docstring")
+
+
+def finished(losses: Sequence[float]) -> bool:
+    """Whether neither of the last two rounds brought the loss on held-out docstrings `GAIN` below the least before them."""
+    return len(losses) > 2 and min(losses[-2:]) > min(losses[:-2]) - GAIN
 
 
 def _tokenizer(text: str) -> Any:
-    """Byte-level pieces of program text; the words of the task are single tokens."""
-    words = [f" {word}" for word in (*ARGUMENTS, *NOUNS, *METHODS)]
+    """Byte-level pieces of program text; the words of the task are single tokens.
+
+    There are few pieces, or most of the time would go into the probabilities of rare ones.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        show_progress=False,
+        special_tokens=["<s>", "</s>", "<pad>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    words = [f" {word}" for word in (*ARGUMENTS, *NOUNS, *METHODS)] + [":param"]
     pieces = [text[place : place + 2000] for place in range(0, len(text), 20_000)]
-    return tiny_tokenizer([*words * 50, *(f"def {word}(" for word in METHODS * 5), *pieces], start=True)
+    tokenizer.train_from_iterator([*words * 50, *(f"def {word}(" for word in METHODS * 5), *pieces], trainer=trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=2 * LENGTH, **special)
 
 
 def _batch(
-    tokenizer: Any, source: Any, known: Sequence[Function], rows: int, rng: np.random.Generator
+    tokenizer: Any, source: Any, known: Sequence[Function], rows: int, rng: np.random.Generator, plain: int
 ) -> dict[str, Tensor]:
-    """Half of the rows are pieces of the library, half are docstrings."""
-    half, start = rows // 2, tokenizer.bos_token_id
-    places = rng.integers(0, len(source) - LENGTH, half)
+    """The first `plain` rows are pieces of the library, the others docstrings."""
+    start = tokenizer.bos_token_id
+    places = rng.integers(0, len(source) - LENGTH, plain)
     pieces = [[start, *source[place : place + LENGTH - 1].tolist()] for place in places]
-    texts = ["\n\n".join(_document(rng, known) for _ in range(3)) for _ in range(rows - half)]
-    made = [row[:LENGTH] for row in tokenizer(texts)["input_ids"]]
+    texts = ["\n\n".join(_document(rng, known) for _ in range(2)) for _ in range(rows - plain)]
+    made = [row[:LENGTH] for row in tokenizer(texts, verbose=False)["input_ids"]]
     ids = torch.tensor([*pieces, *(row + [start] * (LENGTH - len(row)) for row in made)])
     labels = ids.clone()
-    for row, tokens in enumerate(made, start=half):
+    for row, tokens in enumerate(made, start=plain):
         labels[row, len(tokens) :] = -100
     return {"input_ids": ids, "labels": labels}
 
 
 def _document(rng: np.random.Generator, known: Sequence[Function]) -> str:
-    """A definition and the description of some of its arguments in turn; names are those of several real functions."""
-    drawn = [known[i] for i in rng.integers(0, len(known), 12)]
-    names = list(dict.fromkeys(name for one in drawn for name in one.arguments))
-    names += [ARGUMENTS[i] for i in rng.choice(len(ARGUMENTS), 4, replace=False)]
-    count = int(rng.integers(2, 7))
-    arguments = [names[i] for i in rng.permutation(len(names))[:count]]
-    first = int(rng.integers(0, max(1, count - 1)))
+    """A definition and the description of its arguments in turn, from one of the first three on.
+
+    Names are those of several real functions and, for half of them or more, single tokens.
+    """
+    drawn = [known[i] for i in rng.integers(0, len(known), 8)]
+    real = list(dict.fromkeys(name for one in drawn for name in one.arguments))
+    count = int(rng.integers(3, 8))
+    some_real = [real[i] for i in rng.permutation(len(real))[: int(rng.integers(0, count // 2 + 1))]]
+    plain = [ARGUMENTS[i] for i in rng.choice(len(ARGUMENTS), count, replace=False)]
+    names = list(dict.fromkeys([*some_real, *plain]))[:count]
+    arguments = [names[i] for i in rng.permutation(count)]
     words = [word for one in drawn for word in one.words] or ["value"]
     method = drawn[0].name if rng.random() < 0.5 else METHODS[int(rng.integers(len(METHODS)))]
 
@@ -205,7 +256,8 @@ def _document(rng: np.random.Generator, known: Sequence[Function]) -> str:
             for _ in range(n)
         )
 
-    lines = [f"    :param {name}: {some(int(rng.integers(1, 4)))}" for name in arguments[first:]]
+    described = arguments[int(rng.integers(0, 3)) if count > 3 else 0 :]
+    lines = [f"    :param {name}: {some(int(rng.integers(1, 3)))}" for name in described]
     opening = f"def {method}({', '.join(['self', *arguments])}):"
     return "\n".join([opening, f'    """{some(3)}', "", *lines])
 

@@ -4,8 +4,11 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+import xarray as xr
 
+from cutaway.core import view as views
 from cutaway.core.errors import ParameterError
 from cutaway.core.result import Result
 from cutaway.drawing.html import fragment, html, style
@@ -94,3 +97,43 @@ def test_a_notebook_gets_html_and_text(result: Result) -> None:
     assert "<script" not in bundle["text/html"]
     assert "Which words matter" in bundle["text/plain"]
     assert "\x1b" not in bundle["text/plain"]
+
+
+def stepped(targets: int, words: int) -> Result:
+    values = np.arange(2.0 * targets * words).reshape(2, targets, words)
+    data = xr.Dataset(
+        {"attribution": (("prompt", "target", "position"), values)},
+        coords={
+            "prompt": ["a", "a"],
+            "target": np.arange(targets),
+            "token": (("prompt", "position"), np.full((2, words), " so", dtype=object)),
+            "target_token": (
+                ("prompt", "target"),
+                np.array([[f" <{row}{i}>" for i in range(targets)] for row in "xy"]),
+            ),
+        },
+    )
+    view = views.tokens(value="attribution", at={"prompt": 1, "target": targets - 1}, title="Map")
+    return Result(data, views=(view,))
+
+
+def test_a_sentence_at_several_places_has_them_all_in_a_page_of_its_own() -> None:
+    result = stepped(3, 2)
+    whole = html(result)
+    names = re.findall(r'<div class="step" data-name="([^"]*)"( data-first)?>', whole)
+    assert names == [
+        ("1 of 3: ·&lt;y0&gt;", ""),
+        ("2 of 3: ·&lt;y1&gt;", ""),
+        ("3 of 3: ·&lt;y2&gt;", " data-first"),
+    ]
+    assert re.findall(r"<i>([^<]*)</i>", whole) == ["6.00", "7.00", "8.00", "9.00", "10.0", "11.0"]
+    assert re.findall(r"<i>([^<]*)</i>", fragment(result, 0)) == ["10.0", "11.0"]
+    reader = Depths()
+    reader.feed(whole)
+    assert reader.open == []
+
+
+def test_a_long_sentence_stays_at_its_place() -> None:
+    assert 'class="step"' not in html(stepped(100, 100))
+    assert 'class="step"' not in html(stepped(201, 1))
+    assert 'class="step"' in html(stepped(100, 80))

@@ -12,6 +12,7 @@ from cutaway.drawing.palette import (
     BINS,
     CLASSES,
     MISSING,
+    READABLE,
     Rgb,
     Scale,
     ScaleName,
@@ -93,7 +94,7 @@ def test_the_signs_are_told_apart_by_the_colour_blind(theme: Theme, kind: str) -
 def test_words_on_every_colour_can_be_read(name: ScaleName, theme: Theme) -> None:
     for ground in (*steps(name, theme), *CLASSES[theme], MISSING[theme]):
         light, dark = sorted((luminance(ground), luminance(ink_on(ground))), reverse=True)
-        assert (light + 0.05) / (dark + 0.05) >= 4.2
+        assert (light + 0.05) / (dark + 0.05) >= READABLE
 
 
 def test_values_of_both_signs_are_centred_on_zero() -> None:

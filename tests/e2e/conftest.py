@@ -314,6 +314,44 @@ def lenses(site: Site) -> tuple[str, str]:
     return first, second
 
 
+KEPT: dict[str, dict[str, Any]] = {
+    "map": {
+        "method": "saliency",
+        "prompts": {"prompts": ["The unbelievable capital of France is"]},
+        "parameters": {"continuation": " Paris, of course.", "controls": 5},
+    },
+    "contrast": {
+        "method": "contrast_attributions",
+        "prompts": {"prompts": ["The unbelievable capital of France is"]},
+        "parameters": {"other": "The old capital of Italy is", "continuation": " Paris,", "controls": 5},
+    },
+    "circuit": {
+        "method": "edge_attribution",
+        "task": "ioi",
+        "task_parameters": {"n": 2},
+        "parameters": {"controls": 5, "sample": 5},
+    },
+    "spelling": {
+        "method": "spelling",
+        "prompts": {"prompts": ["a"]},
+        "parameters": {"token": " river", "cutoff": 0.02, "depth": 3, "tokens": 2, "controls": 0},
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def kept(site: Site) -> Callable[[str], str]:
+    """The id of a result of one of `KEPT`, made when it is first asked for."""
+    found: dict[str, str] = {}
+
+    def made(name: str) -> str:
+        if name not in found:
+            found[name] = site.run(kind="method", **KEPT[name])
+        return found[name]
+
+    return made
+
+
 def _until(page: Page, condition: str, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not page.evaluate(condition):

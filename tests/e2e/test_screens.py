@@ -36,11 +36,18 @@ PAGES = {
     "space": "/model?model=smollm2&3d=1&layer=23&cell=resid_post[23].unit[40]@4&prompt=The capital of France is",
     "attention": "/attention?model=smollm2&layers=23&heads=3,6",
     "heads": "/attention?model=smollm2&mode=model&score=induction",
+    "studies": "/studies",
+    "study": "/studies/wang2022_ioi",
+    "map": "/results/{map}?at.target=2&map.by=word",
+    "contrast": "/results/{contrast}",
+    "circuit": "/results/{circuit}",
+    "spelling": "/results/{spelling}",
     "queries": "/attention?model=smollm2&mode=qk&layers=23&heads=3&key=1",
 }
 KEPT = {  # what the documentation shows
     ("explain", "light", DESK),
     ("result", "dark", DESK),
+    ("map", "light", DESK),
     ("compare", "light", DESK),
     ("model", "light", DESK),
     ("space", "dark", DESK),
@@ -66,8 +73,9 @@ OUTSIDE = """() => document.documentElement.scrollWidth <= window.innerWidth ? [
 
 
 @pytest.fixture(scope="module")
-def addresses(explained: dict[str, Any], lenses: tuple[str, str]) -> dict[str, str]:
+def addresses(explained: dict[str, Any], lenses: tuple[str, str], kept: Callable[[str], str]) -> dict[str, str]:
     values = {"explain": explained["address"], "a": lenses[0], "b": lenses[1]}
+    values |= {name: kept(name) for name in ("map", "contrast", "circuit", "spelling")}
     return {name: pattern.format(**values) for name, pattern in PAGES.items()}
 
 
@@ -140,7 +148,9 @@ def test_pictures_of_the_documentation_are_there() -> None:
     assert all(path.stat().st_size <= LARGEST for path in IMAGES.iterdir())
 
 
-@pytest.mark.parametrize("name", ["explain", "method", "results", "result", "layer", "space", "attention"])
+@pytest.mark.parametrize(
+    "name", ["explain", "method", "results", "result", "study", "map", "layer", "space", "attention"]
+)
 def test_focus_is_seen(visit: Visitor, addresses: dict[str, str], until: Until, name: str) -> None:
     """Tab leads through the page, and what has the focus has an outline or a ring."""
     page = visit(addresses[name])

@@ -3,7 +3,7 @@ import { useEffect, useId, useState } from "react";
 
 import { api } from "../api/client";
 import { Problem } from "../layout/Problem";
-import { visible, figure } from "../views/words";
+import { figure, label, visible } from "../views/words";
 import { percent } from "./format";
 import { whileBusy } from "./models";
 
@@ -34,12 +34,15 @@ export function EdgeTest({ model, edge, texts, onClose }: Props) {
   return (
     <section className="panel edge-test" aria-labelledby={id}>
       <h2 id={id}>
-        Does <code>{visible(edge)}</code> matter?
+        Does <code>{label(edge)}</code> matter?
       </h2>
       <p className="small muted">
         The edge alone carries what it carries for the contrast; everything else is as it was. As many random edges of the
         same kinds do so beside it.
       </p>
+      {!texts && (
+        <p className="small">This result names no pair of texts: write one, and another that differs in what the edge may carry.</p>
+      )}
       <div className="stack">
         <label>
           Text <input type="text" value={text} onChange={(event) => setText(event.target.value)} />

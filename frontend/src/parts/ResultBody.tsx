@@ -1,8 +1,11 @@
 import { useState } from "react";
 import { useNavigate } from "react-router";
 
-import type { Json, ResultRecord } from "../api/types";
+import type { Json, ResultRecord, View } from "../api/types";
 import { number, readable } from "../views/words";
+import { Reading } from "./attribution/Reading";
+import { showsContrast, SideBySide } from "./attribution/SideBySide";
+import { showsTokenMap } from "./attribution/tokenMap";
 import { CheckCard } from "./CheckCard";
 import { edgeChosen, type EdgeChosen } from "./edges";
 import { EdgeTest } from "./EdgeTest";
@@ -27,14 +30,20 @@ export function ResultBody({ record, view, at, onAt, hover, onHover, tools }: Pr
   const navigate = useNavigate();
   const [ownHover, setOwnHover] = useState<Hover>(null);
   const [ownAt, setOwnAt] = useState<Record<string, number>>({});
-  const [edge, setEdge] = useState<EdgeChosen | null>(null);
+  const [edge, setEdge] = useState<(EdgeChosen & { view: number }) | null>(null);
   if (!source) return null;
   const shown = record.views
     .map((each, index) => ({ each, index }))
     .filter(({ index }) => view == null || index === view);
-  const open = async (chosen: Readonly<Record<string, number>>) => {
+  const [places, move] = [at ?? ownAt, onAt ?? ((dim: string, place: number) => setOwnAt((old) => ({ ...old, [dim]: place })))];
+  const isMap = (each: View) => showsTokenMap(source, each);
+  const reads = record.views.some(isMap) || showsContrast(source);
+  // what can be read step by step comes first
+  shown.sort((a, b) => Number(isMap(b.each)) - Number(isMap(a.each)));
+  const open = async (chosen: Readonly<Record<string, number>>, view: number) => {
+    if (reads && chosen["target"] !== undefined) return move("target", chosen["target"]);
     const arrow = await edgeChosen(source, chosen);
-    if (arrow) return setEdge(arrow);
+    if (arrow) return setEdge({ ...arrow, view });
     const part = await partChosen(source, chosen);
     if (part) navigate(pathOf(part, { model: modelOf(record), text: "" }));
   };
@@ -43,32 +52,40 @@ export function ResultBody({ record, view, at, onAt, hover, onHover, tools }: Pr
       <Metrics metrics={record.metrics} />
       <div className={record.checks.length ? "claims" : ""}>
         <div>
-          {shown.map(({ each, index }) => (
-            <div key={index} id={`view-${index}`}>
-              <Picture
-                source={source}
-                view={each}
-                at={at ?? ownAt}
-                onAt={onAt ?? ((dim, place) => setOwnAt((old) => ({ ...old, [dim]: place })))}
-                hover={hover === undefined ? ownHover : hover}
-                onHover={onHover ?? setOwnHover}
-                onSelect={(chosen) => void open(chosen)}
-                height={view == null ? 440 : 680}
-              >
-                {tools?.(index)}
-              </Picture>
-            </div>
-          ))}
-          {!record.views.length && <p className="muted">This result has no pictures.</p>}
-          {edge && (
-            <EdgeTest
-              key={edge.edge}
-              model={modelOf(record)}
-              edge={edge.edge}
-              texts={edge.texts}
-              onClose={() => setEdge(null)}
-            />
+          {view == null && showsContrast(source) && (
+            <SideBySide source={source} checks={record.checks} at={places} onAt={move} />
           )}
+          {shown.map(({ each, index }) => {
+            const shared = {
+              source,
+              view: each,
+              at: places,
+              onAt: move,
+              hover: hover === undefined ? ownHover : hover,
+              onHover: onHover ?? setOwnHover,
+              height: view == null ? 440 : 680,
+              children: tools?.(index),
+            };
+            return (
+              <div key={index} id={`view-${index}`}>
+                {isMap(each) ? (
+                  <Reading {...shared} checks={record.checks} />
+                ) : (
+                  <Picture {...shared} onSelect={(chosen) => void open(chosen, index)} />
+                )}
+                {edge?.view === index && (
+                  <EdgeTest
+                    key={edge.edge}
+                    model={modelOf(record)}
+                    edge={edge.edge}
+                    texts={edge.texts}
+                    onClose={() => setEdge(null)}
+                  />
+                )}
+              </div>
+            );
+          })}
+          {!record.views.length && <p className="muted">This result has no pictures.</p>}
         </div>
         {record.checks.length > 0 && (
           <div className="stack" id="checks">

@@ -6,6 +6,8 @@ import { graphLayout, type GraphEdge, type GraphLayout, type GraphStop } from ".
 import { Empty, Hint, Spoken, type Pointed } from "./Hint";
 import { colour, css } from "./palette";
 import { cut, roomFor, useWidth } from "./surroundings";
+import { Tree } from "./Tree";
+import { treeOf } from "./treeLayout";
 import type { Drawn } from "./types";
 import { anyNegative, figure, whole } from "./words";
 
@@ -13,7 +15,13 @@ const HIGH = 22;
 const SIGNS = { name: "diverging", low: -1, high: 1 } as const;
 const FIRST_ARROWS = 120;
 
-export function Graph({ panel, title, theme, height = 620, hover, onHover, onSelect }: Drawn<Network>) {
+/** A graph in columns, or a tree where it is one. */
+export function Graph(props: Drawn<Network>) {
+  const tree = useMemo(() => treeOf(props.panel), [props.panel]);
+  return tree ? <Tree {...props} tree={tree} /> : <Columns {...props} />;
+}
+
+function Columns({ panel, title, theme, height = 620, hover, onHover, onSelect }: Drawn<Network>) {
   const box = useRef<HTMLDivElement>(null);
   const width = useWidth(box);
   const count = panel.sources.length;
@@ -204,7 +212,7 @@ export function Graph({ panel, title, theme, height = 620, hover, onHover, onSel
                   strokeWidth={own ? 2 : 1}
                 />
                 <text className="cv-mono" x={place.x + places.wide / 2} y={place.y + 4} textAnchor="middle">
-                  {cut(node.label, 11, places.wide - 8, true)}
+                  {cut(node.short, 11, places.wide - 8, true)}
                 </text>
               </g>
             );
@@ -241,9 +249,9 @@ const ROOM_OF_NODE = 34;
 const ROOM_OF_STOP = 14;
 
 function placesOf(layout: GraphLayout, room: number): Places {
-  const wide = Math.min(170, Math.max(60, ...layout.nodes.map((node) => roomFor(node.label, 11, true) + 16)));
+  const wide = Math.min(170, Math.max(60, ...layout.nodes.map((node) => roomFor(node.short, 11, true) + 16)));
   const count = Math.max(1, layout.order.length);
-  const gap = Math.max(46, Math.min(120, (room - wide * count - 16) / Math.max(1, count - 1)));
+  const gap = Math.max(26, Math.min(120, (room - wide * count - 16) / Math.max(1, count - 1)));
   const head = layout.columns.length ? 26 : 6;
   const roomOf = (place: object) => ("members" in place ? ROOM_OF_NODE : ROOM_OF_STOP);
   const needed = layout.order.map((column) => column.reduce((sum, place) => sum + roomOf(place), 0));

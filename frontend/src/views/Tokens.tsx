@@ -18,20 +18,45 @@ export interface PlacedWord {
   width: number;
 }
 
-export function Tokens({ panel, title, theme, height = 420, hover, onHover, onSelect }: Drawn<Strip>) {
+/** What a word is beside its value: what the values explain, what they do not see yet, or where a choice begins. */
+export type Mark = "target" | "later" | "begins";
+
+interface Marked {
+  marks?: readonly (Mark | undefined)[] | undefined;
+  /** Room for the values that a word may get, so that words stand still while values change. */
+  rooms?: readonly number[] | undefined;
+}
+
+const SAID: Readonly<Record<Mark, string>> = { target: "is explained", later: "comes later", begins: "is where it begins" };
+
+export function Tokens({
+  panel,
+  title,
+  theme,
+  height = 420,
+  hover,
+  onHover,
+  onSelect,
+  marks,
+  rooms,
+}: Drawn<Strip> & Marked) {
   const box = useRef<HTMLDivElement>(null);
   const scroller = useRef<HTMLDivElement>(null);
   const width = useWidth(box);
   const [cursor, setCursor] = useState<number | null>(null);
   const [spoken, setSpoken] = useState("");
   const signs = panel.scale.name === "diverging";
-  const placed = useMemo(() => placedWords(panel, width - 14, signs), [panel, width, signs]);
+  const placed = useMemo(() => placedWords(panel, width - 14, signs, rooms), [panel, width, signs, rooms]);
   const lines = (placed.at(-1)?.line ?? -1) + 1;
   const shown = Math.min(height, lines * LINE);
   const scroll = useScroll(scroller, shown);
   if (!panel.words.length) return <Empty>There are no tokens to show.</Empty>;
 
-  const said = (index: number) => figure(panel.values[index] as number, signs);
+  const said = (index: number) => {
+    const mark = marks?.[index];
+    const value = panel.values[index] as number;
+    return mark && Number.isNaN(value) ? SAID[mark] : figure(value, signs);
+  };
   const move = (index: number | null) => {
     setCursor(index);
     onHover?.(index === null ? null : { [panel.dim]: index });
@@ -82,22 +107,25 @@ export function Tokens({ panel, title, theme, height = 420, hover, onHover, onSe
             .map(({ index, x, line, width: wide }) => {
               const value = panel.values[index] as number;
               const fill = colour(panel.scale, value, theme);
+              const mark = marks?.[index];
+              const bare = mark !== undefined && Number.isNaN(value);
               return (
                 <span
                   key={index}
                   className="cv-word"
                   data-index={index}
                   data-linked={index === cursor || index === linked}
-                  data-missing={Number.isNaN(value)}
+                  data-missing={!bare && Number.isNaN(value)}
+                  data-mark={mark}
                   style={{ left: x, top: line * LINE, width: wide }}
                   title={`${panel.words[index]} ${said(index)}`}
                   onPointerEnter={() => move(index)}
                   onClick={() => onSelect?.({ [panel.dim]: index })}
                 >
-                  <b style={{ background: css(fill), color: css(inkOn(fill)) }}>
+                  <b style={bare ? undefined : { background: css(fill), color: css(inkOn(fill)) }}>
                     {cut(panel.words[index] ?? "", 13, wide - 4, true)}
                   </b>
-                  <i>{said(index)}</i>
+                  <i>{bare ? (mark === "target" ? "▲" : "") : said(index)}</i>
                 </span>
               );
             })}
@@ -108,18 +136,23 @@ export function Tokens({ panel, title, theme, height = 420, hover, onHover, onSe
         scale={panel.scale}
         name={panel.valueName}
         theme={theme}
-        missing={panel.values.some((value: number) => Number.isNaN(value))}
+        missing={panel.values.some((value: number, index: number) => Number.isNaN(value) && !marks?.[index])}
       />
     </div>
   );
 }
 
 /** Words in lines like a text, each as wide as its letters or its value needs. */
-export function placedWords(panel: Strip, width: number, signs: boolean): PlacedWord[] {
+export function placedWords(
+  panel: Strip,
+  width: number,
+  signs: boolean,
+  rooms?: readonly number[],
+): PlacedWord[] {
   let [x, line] = [0, 0];
   return panel.words.map((word, index) => {
-    const value = figure(panel.values[index] as number, signs);
-    const wide = Math.min(width, Math.max(roomFor(word, 13, true) + 10, roomFor(value, 10) + 4));
+    const room = rooms ? (rooms[index] ?? 0) : roomFor(figure(panel.values[index] as number, signs), 10) + 4;
+    const wide = Math.min(width, Math.max(roomFor(word, 13, true) + 10, room));
     if (x && x + wide > width) [x, line] = [0, line + 1];
     const placed = { index, x, line, width: wide };
     x += wide + 2;

@@ -20,7 +20,7 @@ import { graphLayout, withoutCircles } from "./graphLayout";
 import { sliced } from "./memory";
 import { ordered, spread, unravelled } from "./nd";
 import { indexOf } from "./resolve";
-import { before, columnOf, siteOf } from "./siteNames";
+import { before, columnOf, shortName, siteOf, type SiteName } from "./siteNames";
 import { cells, cut, roomFor } from "./surroundings";
 import { placedWords } from "./Tokens";
 import { memorySource } from "./memory";
@@ -200,6 +200,12 @@ describe("sites as names of nodes", () => {
     expect(sorted.map(columnOf)).toEqual(["embed", "layer 2", "layer 2", "layer 9", "layer 10", "logits"]);
     expect(sorted[1]?.kind).toBe("z");
   });
+});
+
+it("a part of a layer is named shortly below its layer", () => {
+  const short = (name: string) => shortName(siteOf(name) as SiteName);
+  const names = ["z[9].head[6]", "mlp_contrib[3]", "q[1].head[2]@-1", "mlp_act[3].unit[512]", "z[4]", "embed", "logits@end"];
+  expect(names.map(short)).toEqual(["head 6", "mlp", "q head 2@-1", "mlp_act unit 512", "z", "embed", "logits@end"]);
 });
 
 describe("a graph", () => {

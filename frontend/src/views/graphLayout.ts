@@ -7,11 +7,13 @@
  */
 
 import type { Network } from "./framing";
-import { before, columnOf, siteOf, type SiteName } from "./siteNames";
+import { before, columnOf, shortName, siteOf, type SiteName } from "./siteNames";
 
 export interface GraphNode {
-  /** What is written on it. */
+  /** Its name. */
   label: string;
+  /** What is written on it: without the layer, which stands above its column. */
+  short: string;
   /** The nodes of the network that it stands for: one, or all of a folded layer. */
   members: number[];
   column: number;
@@ -72,11 +74,12 @@ export function graphLayout(panel: Network, most: number, folded: ReadonlySet<st
     }
     if (folded.has(column)) groups.set(column, nodes.length);
     placeOf.set(member, nodes.length);
-    nodes.push({ label: panel.nodes[member] ?? "", members: [member], column: 0, row: 0 });
+    const label = panel.nodes[member] ?? "";
+    nodes.push({ label, short: bySite ? shortName(sites[member] as SiteName) : label, members: [member], column: 0, row: 0 });
   }
   for (const [column, place] of groups) {
     const node = nodes[place] as GraphNode;
-    if (node.members.length > 1) node.label = `${column} (${node.members.length})`;
+    if (node.members.length > 1) node.label = node.short = `${column} (${node.members.length})`;
   }
   const edges = mergedEdges(panel, chosen, placeOf);
   const columns = bySite ? siteColumns(nodes, sites as SiteName[], folded) : [];

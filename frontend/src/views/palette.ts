@@ -131,10 +131,15 @@ export function classColour(index: number, theme: Theme = "light"): Rgb {
   return colours[index % colours.length] as Rgb;
 }
 
-/** Black or white, whichever is easier to read on the background. */
+/** Contrast of text, by the web's accessibility guidelines (level AA). */
+const READABLE = 4.5;
+
+/** Nearly black or white, whichever is easier to read on the background; all black where neither stands out enough. */
 export function inkOn(background: Rgb): Rgb {
-  const light = luminance(background);
-  return (light + 0.05) / 0.058 >= 1.05 / (light + 0.05) ? [20, 24, 28] : [255, 255, 255];
+  const light = luminance(background) + 0.05;
+  const [dark, white] = [light / 0.0591, 1.05 / light];
+  if (Math.max(dark, white) < READABLE) return [0, 0, 0];
+  return dark >= white ? [20, 24, 28] : [255, 255, 255];
 }
 
 /** Relative luminance as the web's accessibility guidelines define it, from 0 to 1. */

@@ -113,18 +113,37 @@ export async function indexOf(source: ResultSource, dim: string, place: Place, s
   return place < 0 ? place + size : place;
 }
 
-/** The name of a place: its label where the dimension has labels, its index otherwise. */
+/**
+ * The name of a place: its label where the dimension has labels, its index otherwise; behind a number, the word that
+ * stands there in what the picture shows (`others` says where the other dimensions stand).
+ */
 export async function placeName(
   source: ResultSource,
   dim: string,
   index: number,
   signal?: AbortSignal,
+  others: readonly Standing[] = [],
 ): Promise<string> {
-  const own = arrayOf(source, dim) ?? source.arrays.find((a) => a.dtype === "string" && a.dims.join() === dim);
-  if (!own || own.dims.join() !== dim) return String(index);
-  const values = await source.slice(own.name, {}, signal);
-  const value = values.data[index];
-  return value === undefined ? String(index) : label(value, own.dtype);
+  const known = Object.fromEntries(others.filter((each) => each.dim !== dim).map((each) => [each.dim, each.index]));
+  const own = arrayOf(source, dim);
+  const words = source.arrays.find(
+    (array) =>
+      array.dtype === "string" &&
+      array.coordinate &&
+      array.dims.includes(dim) &&
+      array.dims.every((other) => other === dim || other in known),
+  );
+  const at = async (info: ArrayInfo) => {
+    const rest = Object.fromEntries(info.dims.filter((other) => other !== dim).map((other) => [other, known[other] ?? 0]));
+    const value = (await source.slice(info.name, rest, signal)).data[index];
+    return value === undefined ? "" : label(value, info.dtype);
+  };
+  const number = own && own.dims.join() === dim ? await at(own) : "";
+  if (!words || own?.dtype === "string") return number || String(index);
+  const word = await at(words);
+  if (!own && words.dims.length === 1) return word || String(index);
+  const counted = number || String(index);
+  return word.startsWith(`${counted} `) ? word : `${counted} ${word}`.trim();
 }
 
 function partOf(

@@ -72,6 +72,16 @@ export function columnOf(site: SiteName): string {
   return `${prefix(site)}layer ${site.layer}`;
 }
 
+const SHORT: Readonly<Record<string, string>> = { z: "", mlp_contrib: "mlp", mlp_out: "mlp", attn_contrib: "attn", attn_out: "attn" };
+
+/** What a site is called below a heading that names its layer: `head 6`, `mlp`, `q head 3`. */
+export function shortName(site: SiteName): string {
+  const { head, unit, expert, position, kind } = site;
+  const parts = Object.entries({ head, unit, expert }).flatMap(([what, at]) => (at === null ? [] : [`${what} ${at}`]));
+  const said = [parts.length || kind !== "z" ? (SHORT[kind] ?? kind) : kind, ...parts].filter(Boolean).join(" ");
+  return position === null ? said : `${said}@${position}`;
+}
+
 /** Compares two sites by where in the model they are computed. */
 export function before(a: SiteName, b: SiteName): number {
   const rank = (site: SiteName) => [

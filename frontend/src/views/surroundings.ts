@@ -34,7 +34,8 @@ export function useScroll(
     const height = node.clientHeight || assumed;
     setPlace((old) => (old.top === node.scrollTop && old.height === height ? old : { top: node.scrollTop, height }));
   };
-  return { ...place, onScroll };
+  // what grew since it was scrolled is in sight too
+  return { top: place.top, height: Math.max(place.height, assumed), onScroll };
 }
 
 /** Light or dark, as the nearest element with `data-theme` says, or the system. */

@@ -33,7 +33,7 @@ export async function load(
   const [arrays, labels, names] = await Promise.all([
     fetchParts(source, resolved, signal),
     labelDim && arrayOf(source, labelDim) ? source.slice(labelDim, {}, signal) : undefined,
-    Promise.all(resolved.standing.map(({ dim, index }) => placeName(source, dim, index, signal))),
+    Promise.all(resolved.standing.map(({ dim, index }) => placeName(source, dim, index, signal, resolved.standing))),
   ]);
   const standing = resolved.standing.map((each, i) => ({ ...each, name: names[i] ?? String(each.index) }));
   return { panel: panelOf(view, resolved, arrays, labels), standing };

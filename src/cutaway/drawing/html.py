@@ -4,8 +4,9 @@ Pictures are SVG inside the page; words, tables and texts are plain elements tha
 and broken into lines. The page is light or dark as the reader's system is. Pointing at a mark shows its
 values. All text goes in escaped, and the page forbids itself to load anything or to run any script but its
 own.
+A sentence that stands at one of several places (an explained token) has them all, with a slider.
 Limits: the values under the pointer need the page's script; without it the browser's own hints show them,
-slower.
+slower. The slider needs it too; without it the sentences stand below each other.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from html import escape
 from importlib.resources import files
 
 from cutaway.core.method import renderer
 from cutaway.core.result import Check, Result, view_at
+from cutaway.core.roles import index_of
+from cutaway.core.view import View
 from cutaway.drawing.framing import panel
 from cutaway.drawing.palette import (
     CLASSES,
@@ -36,7 +40,9 @@ from cutaway.drawing.svg import bare, shape
 from cutaway.drawing.words import (
     controlled,
     figure,
+    label,
     measured,
+    named,
     number,
     origin,
     placed,
@@ -48,6 +54,7 @@ from cutaway.drawing.words import (
 
 MOST_ROWS = 500
 MOST_WORDS = 4000
+MOST_STEPS, MOST_STEPPED_WORDS = 200, 8000  # of a sentence that can be moved: about 200 bytes a word
 
 
 @renderer("html", asks="How do I send a result to somebody?")
@@ -59,7 +66,7 @@ def html(result: Result, view: int | None = None) -> str:
         view: index of the one view to show; all when None.
     """
     shown = range(len(result.views)) if view is None else [view]
-    parts = [fragment(result, index, with_checks=False) for index in shown]
+    parts = [fragment(result, index, with_checks=False, stepped=True) for index in shown]
     parts += [figures(result)] if view is None else []
     parts += [checks(result.checks), notes(result), ended(result)]
     return page(str(result.provenance.get("method", "result")).replace("_", " "), parts)
@@ -87,22 +94,25 @@ def page(title: str, fragments: Iterable[str]) -> str:
     )
 
 
-def fragment(result: Result, view_index: int, *, with_checks: bool = True) -> str:
+def fragment(result: Result, view_index: int, *, with_checks: bool = True, stepped: bool = False) -> str:
     """One picture with its caption and the checks of the result, as a piece of HTML.
 
     Args:
         result: what to show.
         view_index: which of its views.
         with_checks: whether the checks stand under the picture.
+        stepped: whether a coloured sentence can be moved along the last dimension that it stands in, by the page's
+            script.
 
     Raises:
         ParameterError: there is no such view.
     """
     view = view_at(result, view_index)
-    where = standing(view, result.data)
+    steps = _steps(result, view) if stepped else None
+    where = standing(view if steps is None else replace(view, at=dict(list(view.at.items())[:-1])), result.data)
     caption = f"<strong>{text(view.title)}</strong>" + (f" <span>{text(where)}</span>" if where else "")
     note = f'<p class="note">{text(view.note)}</p>' if view.note else ""
-    body = picture(panel(result, view), view.title)
+    body = picture(panel(result, view), view.title) if steps is None else steps
     under = checks(result.checks) if with_checks else ""
     return f'<figure class="{view.kind}"><figcaption>{caption}</figcaption>{body}{note}</figure>\n{under}'
 
@@ -179,6 +189,39 @@ def _filled(name: str, rgb: Rgb) -> Iterable[tuple[str, str]]:
     yield f".cutaway .{name}", f"fill:{ground}"
     yield f".cutaway .on-{name}", f"fill:{ink}"
     yield f".cutaway .word .{name}", f"background:{ground};color:{ink}"
+
+
+def _steps(result: Result, view: View) -> str | None:
+    """The sentence at every place of the last dimension that it stands in; None where there is one, or too much."""
+    data = result.data
+    dim = list(view.at)[-1] if view.kind == "tokens" and view.at else ""
+    count = data.sizes.get(dim, 0)
+    sentence = panel(result, view) if 1 < count <= MOST_STEPS else None
+    if not isinstance(sentence, Strip) or count * len(sentence.words) > MOST_STEPPED_WORDS:
+        return None
+    counted = dim in data.variables and data[dim].dtype.kind not in "OUTb"
+    places = data[dim].values.tolist() if counted else range(count)
+    pieces = []
+    for index, place in enumerate(places):
+        here = replace(view, at={**view.at, dim: place})
+        shown = panel(result, here)
+        name = f"{index + 1} of {count}{_word_at(result, here, dim)}"
+        first = " data-first" if index == index_of(data, dim, view.at[dim], view) else ""
+        pieces.append(
+            f'<div class="step" data-name="{_attribute(name)}"{first}><h3>{text(name)}</h3>'
+            f"{picture(shown, view.title)}</div>"
+        )
+    called = named(data[dim]) if dim in data.variables else dim
+    return f'<div class="steps" data-name="{_attribute(called)}">{"".join(pieces)}</div>'
+
+
+def _word_at(result: Result, view: View, dim: str) -> str:
+    """What stands at the place that the view is at, where a coordinate of words says so."""
+    for array in result.data.coords.values():
+        if array.dtype.kind in "OUT" and dim in array.dims and set(array.dims) <= set(view.at):
+            where = {str(each): index_of(result.data, str(each), view.at[str(each)]) for each in array.dims}
+            return f": {label(str(array.isel(where).item()))}"
+    return ""
 
 
 def _strip(content: Strip) -> str:

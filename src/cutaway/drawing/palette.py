@@ -153,10 +153,16 @@ def class_colour(index: int, theme: Theme = "light") -> Rgb:
     return CLASSES[theme][index % len(CLASSES[theme])]
 
 
+READABLE = 4.5  # contrast of text, by the web's accessibility guidelines (level AA)
+
+
 def ink_on(background: Rgb) -> Rgb:
-    """Black or white, whichever is easier to read on the background."""
-    light = luminance(background)
-    return (20, 24, 28) if (light + 0.05) / 0.058 >= 1.05 / (light + 0.05) else (255, 255, 255)
+    """Nearly black or white, whichever is easier to read on the background; all black where neither stands out enough."""
+    light = luminance(background) + 0.05
+    dark, white = light / 0.0591, 1.05 / light
+    if max(dark, white) < READABLE:
+        return (0, 0, 0)
+    return (20, 24, 28) if dark >= white else (255, 255, 255)
 
 
 def luminance(rgb: Rgb) -> float:

@@ -57,7 +57,7 @@ def from_inseq(path: str | Path, *, how: Literal["l2", "sum"] = "l2") -> Result:
             views.heatmap(
                 value="attribution", x="place", y="target_token", at=first, title=f"{title}, for each target"
             ),
-            views.tokens(value="attribution", token="token", at={**first, "target": 0}, title=f"{title}, first target"),
+            views.tokens(value="attribution", token="token", at={**first, "target": 0}, title=title),
         ),
         notes=(
             f"Read from {Path(path).name}, which Inseq wrote for {info.get('model_name', 'a model')}: not checked.",

@@ -11,41 +11,48 @@ export function VerdictMark({ verdict, count }: { verdict: StudyClaim["verdict"]
   );
 }
 
+const COLUMNS = ["Claim", "Paper", "Ours", "Control", "Has to be", "Verdict"] as const;
+
 /** Each claim of a paper: its figure, ours with the control, the criterion, and the verdict. */
 export function Claims({ claims }: { claims: readonly StudyClaim[] }) {
   return (
-    // on a narrow screen the table is moved sideways, with keys too
-    <div className="scroll" role="region" aria-label="Claims" tabIndex={0}>
-      <table className="study-claims">
-        <thead>
-          <tr>
-            <th scope="col">Claim</th>
-            <th scope="col">Paper</th>
-            <th scope="col">Ours</th>
-            <th scope="col">Control</th>
-            <th scope="col">Has to be</th>
-            <th scope="col">Verdict</th>
-          </tr>
-        </thead>
-        <tbody>
-          {claims.map((claim) => (
-            <tr key={claim.key} id={`claim-${claim.key}`}>
-              <th scope="row">
-                {claim.sentence}
-                {claim.where && <span className="muted small"> ({claim.where})</span>}
-                {claim.note && <span className="muted small block">{claim.note}</span>}
-              </th>
-              <td title={claim.known}>{claim.theirs}</td>
-              <td className="number">{claim.said}</td>
-              <td>{claim.control}</td>
-              <td>{claim.criterion}</td>
-              <td>
-                <VerdictMark verdict={claim.verdict} />
-              </td>
-            </tr>
+    // where there is no room for columns a row becomes a card; the roles say that it is a table all the same
+    <table className="study-claims" role="table" aria-label="Claims">
+      <thead role="rowgroup">
+        <tr role="row">
+          {COLUMNS.map((name) => (
+            <th key={name} scope="col" role="columnheader">
+              {name}
+            </th>
           ))}
-        </tbody>
-      </table>
-    </div>
+        </tr>
+      </thead>
+      <tbody role="rowgroup">
+        {claims.map((claim) => (
+          <tr key={claim.key} id={`claim-${claim.key}`} role="row">
+            <th scope="row" role="rowheader">
+              {claim.sentence}
+              {claim.where && <span className="muted small"> ({claim.where})</span>}
+              {claim.note && <span className="muted small block">{claim.note}</span>}
+            </th>
+            <td role="cell" data-label="Paper" title={claim.known}>
+              {claim.theirs}
+            </td>
+            <td role="cell" data-label="Ours" className="number">
+              {claim.said}
+            </td>
+            <td role="cell" data-label="Control">
+              {claim.control}
+            </td>
+            <td role="cell" data-label="Has to be">
+              {claim.criterion}
+            </td>
+            <td role="cell" data-label="Verdict">
+              <VerdictMark verdict={claim.verdict} />
+            </td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
   );
 }

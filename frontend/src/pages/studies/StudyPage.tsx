@@ -63,7 +63,7 @@ export function Study({ study, name }: { study: StudyRecord; name: string }) {
       {study.status === "to come" && <p>There is no study of this paper yet.</p>}
       {study.claims.length > 0 && <Claims claims={study.claims} />}
       {study.differs && (
-        <section>
+        <section className="study-section">
           <h2>What differs from the paper</h2>
           <p>{study.differs}</p>
         </section>
@@ -97,7 +97,7 @@ function Pictures({ name }: { name: string }) {
     queryFn: ({ signal }) => api.studyPicture(name, signal),
   });
   return (
-    <section>
+    <section className="study-section">
       <h2>Pictures</h2>
       <Problem error={picture.error} />
       {picture.data && <Drawn picture={picture.data} name={name} />}

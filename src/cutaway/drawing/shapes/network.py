@@ -1,6 +1,7 @@
 """How does a graph look as shapes? Boxes in layers from left to right, and arrows that pass beside them.
 
 Nodes that are sites of a model stand in a column for their layer and kind, in the order in which the model computes them.
+A tree of shares is drawn as one (`tree.py`).
 
 Limits: the `MOST_EDGES` strongest arrows are drawn, and it is said.
 """
@@ -31,6 +32,7 @@ from cutaway.drawing.shapes.marks import (
     room_for,
     words,
 )
+from cutaway.drawing.shapes.tree import tree, tree_of
 from cutaway.drawing.words import figure
 
 MOST_EDGES = 120
@@ -44,11 +46,15 @@ def network(panel: Network) -> Drawing:
     """Nodes in layers and arrows between them: thick is strong, dashed is negative."""
     if not panel.nodes:
         return nothing("no nodes")
+    columns = site_columns(panel.nodes)
+    grown = tree_of(panel) if columns is None else None
+    if grown is not None:
+        return tree(panel, grown)
     kept = farthest(panel.weights, MOST_EDGES)
     edges = [(panel.sources[i], panel.targets[i]) for i in kept]
     all_drawn = len(kept) == len(panel.sources)
     nodes = list(range(len(panel.nodes))) if all_drawn else sorted({end for edge in edges for end in edge})
-    layers = layered(nodes, edges, columns=site_columns(panel.nodes))
+    layers = layered(nodes, edges, columns=columns)
     wide = min(150.0, max(room_for(panel.nodes[node], _SIZE, mono=True) for node in nodes) + 16)
     places, width, height = _places(layers, wide)
     strongest = float(np.max(np.abs(np.nan_to_num(panel.weights[kept])), initial=0.0)) or 1.0

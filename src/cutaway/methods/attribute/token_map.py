@@ -98,10 +98,8 @@ def _views(targets: Targets, title: str) -> tuple[views.View, ...]:
         )
     return (
         views.heatmap(value="attribution", x="place", y="target_token", at=first, title=f"{title}, for each target"),
-        views.tokens(value="attribution", token="token", at={**first, "target": 0}, title=f"{title}, first target"),
-        views.bars(
-            value="attribution", label="place", at={**first, "target": 0}, title=f"{title}, first target, by token"
-        ),
+        views.tokens(value="attribution", token="token", at={**first, "target": 0}, title=title),
+        views.bars(value="attribution", label="place", at={**first, "target": 0}, title=f"{title}, by token"),
     )
 
 

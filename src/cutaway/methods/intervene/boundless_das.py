@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from cutaway.core.method import method
 from cutaway.core.result import Result
 from cutaway.core.task import Task
-from cutaway.methods.alignment import Training
+from cutaway.methods.alignment import Rate, Rows, Seed, Steps, Subspaces, Training
 from cutaway.methods.alignment_grid import result_of
-from cutaway.methods.control import enough
 from cutaway.models.model import Model
 
 
@@ -40,16 +39,12 @@ def boundless_das(
             "empty: the stream at the last token after five layers"
         ),
     ] = "",
-    steps: Annotated[int, Field(ge=1, description="training steps at each site")] = 30,
-    rows: Annotated[int, Field(ge=1, description="pairs of prompts in each step")] = 8,
-    rate: Annotated[float, Field(gt=0, description="learning rate of the rotation")] = 0.01,
+    steps: Steps = 30,
+    rows: Rows = 8,
+    rate: Rate = 0.01,
     boundary_rate: Annotated[float, Field(gt=0, description="learning rate of the boundary, as a share")] = 0.01,
-    controls: Annotated[
-        int,
-        Field(ge=0, description="random subspaces that the check compares with, 5 or more; 0: no checks"),
-        AfterValidator(enough),
-    ] = 10,
-    seed: Annotated[int, Field(ge=0, description="draws pairs, the first rotation, the steps and the controls")] = 0,
+    controls: Subspaces = 10,
+    seed: Seed = 0,
 ) -> Result:
     """Train a rotation and a boundary at each site, and exchange what lies before it between held-out prompts."""
     how = Training(None, steps, rows, rate, boundary_rate, seed)

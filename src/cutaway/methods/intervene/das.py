@@ -17,14 +17,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from cutaway.core.method import method
 from cutaway.core.result import Result
 from cutaway.core.task import Task
-from cutaway.methods.alignment import Training
+from cutaway.methods.alignment import Rate, Rows, Seed, Steps, Subspaces, Training
 from cutaway.methods.alignment_grid import result_of
-from cutaway.methods.control import enough
 from cutaway.models.model import Model
 
 
@@ -45,15 +44,11 @@ def das(
         ),
     ] = "",
     size: Annotated[int, Field(ge=1, description="dimensions of the subspace, at most those of the site")] = 8,
-    steps: Annotated[int, Field(ge=1, description="training steps at each site")] = 30,
-    rows: Annotated[int, Field(ge=1, description="pairs of prompts in each step")] = 8,
-    rate: Annotated[float, Field(gt=0, description="learning rate of the rotation")] = 0.01,
-    controls: Annotated[
-        int,
-        Field(ge=0, description="random subspaces that the check compares with, 5 or more; 0: no checks"),
-        AfterValidator(enough),
-    ] = 10,
-    seed: Annotated[int, Field(ge=0, description="draws pairs, the first rotation, the steps and the controls")] = 0,
+    steps: Steps = 30,
+    rows: Rows = 8,
+    rate: Rate = 0.01,
+    controls: Subspaces = 10,
+    seed: Seed = 0,
 ) -> Result:
     """Train a subspace at each site, and exchange it between prompts that were held out."""
     how = Training(size, steps, rows, rate, seed=seed)

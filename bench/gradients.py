@@ -43,8 +43,10 @@ def by_hand(asked: dict[str, Any], baseline: int) -> dict[str, Any]:
     return {"ids": asked["ids"], "prompt_length": len(asked["prompt_ids"]), "baseline": baseline}
 
 
-def against_inseq(bench: Bench, ours: Side, inseq: Side, asked: dict[str, Any], steps: int) -> list[Row]:
-    """The same steps, then the gap that Inseq reached with them."""
+def against_inseq(
+    bench: Bench, ours: Side, inseq: Side, asked: dict[str, Any], steps: int, reach: float = 1.5
+) -> list[Row]:
+    """The same steps (with the ratio to reach), then the gap that Inseq reached with them."""
     targets = len(asked["ids"]) - len(asked["prompt_ids"])
     work = f"integrated gradients, {len(asked['prompt_ids'])}-token prompt, {targets} target tokens"
 
@@ -80,7 +82,7 @@ def against_inseq(bench: Bench, ours: Side, inseq: Side, asked: dict[str, Any], 
         "our seconds with the check": round(ours.ask("gradients", **asked, gap=reached, check=True).seconds, 2)
     }
     return [
-        row(found, f"{steps} steps", 1.5, {}, same=True),
+        row(found, f"{steps} steps", reach, {}, same=True),
         row(closer, f"to a completeness gap of {reached:.2g}", 4.0, tested, same=False),
     ]
 

@@ -67,15 +67,25 @@ def test_a_file_of_prompts_goes_on_where_it_stopped(cutaway: Cutaway, model_fold
     file.write_text("prompt,answer\nThe capital of France is, Paris\nThe capital of Italy is, Rome\n")
     words = ["--file", file, "--out-folder", folder, "--method", "saliency", "controls=0"]
     assert cutaway(*asked(model_folder, *words)).status == 0
-    kept = sorted(folder.iterdir())
-    assert len(kept) == 2
+    kept = sorted(folder.glob("*.nc"))
+    assert len(kept) == 2 and (folder / "rows.jsonl").exists()
     times = [path.stat().st_mtime_ns for path in kept]
     kept[1].unlink()
     said = cutaway(*asked(model_folder, *words))
     assert "2 results" in said.out and "1 of them from before" in said.out
     assert kept[0].stat().st_mtime_ns == times[0] and kept[1].exists()
     other = cutaway(*asked(model_folder, *words, "norm=l1"))
-    assert "from before" not in other.out and len(list(folder.iterdir())) == 4
+    assert "from before" not in other.out and len(list(folder.glob("*.nc"))) == 4
+
+
+def test_a_row_that_fails_is_said(cutaway: Cutaway, model_folder: Path, tmp_path: Path) -> None:
+    file, folder = tmp_path / "mine.csv", tmp_path / "maps"
+    file.write_text("prompt\nThe capital of France is\nThe\n")
+    words = ["--file", file, "--out-folder", folder, "--method", "integrated_gradients", "layer=99", "controls=0"]
+    said = cutaway(*asked(model_folder, *words))
+    assert said.status == 1
+    assert "0 results" in said.out
+    assert "2 of 2 rows failed" in said.err and "rows.jsonl; row 0:" in said.err and "99" in said.err
 
 
 def inseq_file(path: Path, *, wide: bool, packed: bool) -> np.ndarray:
@@ -128,6 +138,8 @@ def test_refusals(cutaway: Cutaway, model_folder: Path, tmp_path: Path) -> None:
     assert unknown.status == 2 and "saliency" in unknown.err
     alone = cutaway("attribute", "--file", "x.csv")
     assert alone.status == 2 and "--out-folder" in alone.err
+    jobs = cutaway("attribute", FRANCE, "--jobs", "2")
+    assert jobs.status == 2 and "--jobs 2 was given without --file" in " ".join(jobs.err.split())
     (tmp_path / "no.json").write_text("[]")
     foreign = cutaway("attribute", "--inseq", tmp_path / "no.json")
     assert foreign.status == 2 and "out.save(...)" in foreign.err

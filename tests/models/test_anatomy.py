@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
+from cutaway.core.edit import scale
 from cutaway.core.errors import SiteError
 from cutaway.core.site import Site
 from cutaway.models.anatomy import Anatomy, Layer
@@ -146,3 +150,31 @@ def test_the_parts_add_up_on_other_text_than_the_probe_saw(model_type: str) -> N
     )
     total = run["resid_pre[*]"] + run["attn_contrib[*]"] + run["mlp_contrib[*]"]
     torch.testing.assert_close(total, run["resid_post[*]"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_each_stack_reads_its_tokens_through_its_own_embedding(opened: Any, family: str) -> None:
+    model = opened(family, family="encoder_decoder")
+    read, said = [5, 9, 14, 20, 7], [2, 8, 11]
+    run = model.run([read], decoder=[said], read="embed, encoder.embed")
+    for site, stack, ids in (
+        ("encoder.embed", model.hf.get_encoder(), read),
+        ("embed", model.hf.get_decoder(), said),
+    ):
+        assert torch.equal(run[site], stack.get_input_embeddings()(torch.tensor([ids])).detach())
+    doubled = model.run([read], decoder=[said], edit=scale("encoder.embed", 2.0), read="embed, encoder.embed")
+    assert torch.equal(doubled["encoder.embed"], 2 * run["encoder.embed"])
+    assert torch.equal(doubled["embed"], run["embed"]) and not torch.allclose(doubled.logits, run.logits)
+    for kind in ("final", "logits"):
+        with pytest.raises(SiteError, match="its encoder has no unembedding"):
+            model.run([read], decoder=[said], read=f"encoder.{kind}")
+
+
+def test_an_embedding_that_both_stacks_run_is_refused(opened: Any) -> None:
+    model = opened("t5", family="encoder_decoder")
+    hf = copy.deepcopy(model.hf)
+    hf.get_decoder().set_input_embeddings(hf.get_encoder().get_input_embeddings())
+    shared = Model(hf, name="shared")
+    for site in ("embed", "encoder.embed"):
+        with pytest.raises(SiteError, match=r"the embedding of tokens ran 2 times in one forward pass"):
+            shared.run([[5, 9, 14]], decoder=[[2, 8]], read=site)

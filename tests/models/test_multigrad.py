@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core.errors import ModelError, PlanError
-from cutaway.models import taps
+from cutaway.models import memory, pass_groups, taps
 from cutaway.models.model import Model
 from cutaway.models.multigrad import gradients_of_targets, rows_at_once, scores_of_targets
 from cutaway.testing.tiny import tiny
@@ -41,8 +41,13 @@ def alone(model: Model, ids: list[int], place: int, token: int, embeddings: Tens
     return value.detach(), torch.autograd.grad(value, leaf)[0][0]
 
 
+@pytest.mark.parametrize("extra", [32, -1000], ids=["one pass", "a pass for each target"])
 @pytest.mark.parametrize("given", [False, True])
-def test_shared_passes_equal_separate_ones(model: Model, given: bool) -> None:
+def test_shared_passes_equal_separate_ones(
+    model: Model, given: bool, extra: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(pass_groups.PASS_TOKENS, "cpu", extra)
+    assert len(pass_groups.groups_of_targets(tuple(PLACES), len(IDS[0]), len(IDS), extra)) == (1 if extra > 0 else 4)
     shape = (len(IDS), len(IDS[0]), model.anatomy.d_model)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     embeddings = noise if given else None
@@ -61,6 +66,16 @@ def test_chosen_targets_are_those_targets(model: Model) -> None:
     some = gradients_of_targets(model, IDS, PLACES, log_probabilities, targets=[2, 0])
     assert torch.equal(some.values, every.values)
     assert torch.allclose(some.grads, every.grads[[2, 0]], atol=1e-13)
+
+
+@pytest.mark.parametrize("extra", [32, -1000])
+def test_what_is_kept_of_gradients_is_made_of_them(model: Model, extra: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(pass_groups.PASS_TOKENS, "cpu", extra)
+    every = gradients_of_targets(model, IDS, PLACES, log_probabilities, targets=[1, 0])
+    sizes = gradients_of_targets(
+        model, IDS, PLACES, log_probabilities, targets=[1, 0], reduce=lambda grads: grads.norm(dim=-1)
+    )
+    assert torch.allclose(sizes.grads, every.grads.norm(dim=-1), atol=1e-13)
 
 
 def test_scores_without_gradients_are_the_same(model: Model) -> None:
@@ -113,3 +128,10 @@ def test_batches_are_bounded_by_tokens() -> None:
     assert rows_at_once(model, 20, grad=True) * 20 <= 512
     assert rows_at_once(model, 10_000, grad=True) == 1
     assert rows_at_once(model, 20, grad=False) >= rows_at_once(model, 20, grad=True)
+
+
+def test_batches_leave_room_for_the_logits_of_every_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("llama")
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 2**26)
+    one, many = (rows_at_once(model, 20, grad=False, targets=targets) for targets in (1, 200))
+    assert many < one and 12 * many * 200 * model.anatomy.vocab_size <= 2**26

@@ -97,6 +97,7 @@ class Anatomy:
             unembed = None  # a list has one matrix for each of several texts: none is the unembedding
         self.unembed: nn.Module | None = unembed
         self.embed: Any = _input_embeddings(hf)
+        self.encoder_embed: Any = _input_embeddings(hf, of_encoder=True) if self.is_encoder_decoder else None
         self._refused_ends: dict[str, str] = {}
         self._found = stacks.find(hf, self.is_encoder_decoder, lambda: _probe_inputs(self))
 
@@ -217,13 +218,15 @@ class Anatomy:
         return layer.places[site.kind]
 
     def _end(self, site: Site) -> Place:
-        module = {"embed": self.embed, "final": self.unembed, "logits": self.unembed}[site.kind]
+        embed = self.encoder_embed if site.on_encoder else self.embed
+        unembed = None if site.stack else self.unembed
+        module = {"embed": embed, "final": unembed, "logits": unembed}[site.kind]
         if module is None:
             what = "embedding of tokens" if site.kind == "embed" else "unembedding"
-            raise SiteError(f"'{site}' is refused on {type(self.hf).__name__}: the model has no {what}.")
-        if site.kind in self.refused_ends:
-            reason = self.refused_ends[site.kind]
-            raise SiteError(f"'{site}' is refused on {type(self.hf).__name__}: {reason}.")
+            who = f"its {site.stack}" if site.stack and self.is_encoder_decoder else "the model"
+            raise SiteError(f"'{site}' is refused on {type(self.hf).__name__}: {who} has no {what}.")
+        if (name := f"{site.stack}.{site.kind}" if site.stack else site.kind) in self.refused_ends:
+            raise SiteError(f"'{site}' is refused on {type(self.hf).__name__}: {self.refused_ends[name]}.")
         if site.kind == "logits":
             return Place(self.hf, "", "logits")
         return Place(module, site.kind, "in" if site.kind == "final" else "out")
@@ -281,11 +284,12 @@ def _is_causal_class(hf: nn.Module) -> bool:
     return type(hf).__name__ in known and not is_encoder and not type(hf).__name__.endswith("MaskedLM")
 
 
-def _input_embeddings(hf: Any) -> nn.Module | None:
+def _input_embeddings(hf: Any, *, of_encoder: bool = False) -> nn.Module | None:
     """The embedding of the tokens that the main stack reads: of two stacks the decoder's, which may be shared or not."""
     two = bool(getattr(hf.config, "is_encoder_decoder", False)) and hasattr(hf, "get_decoder")
     try:
-        module = (hf.get_decoder() if two else hf).get_input_embeddings()
+        stack = hf.get_encoder() if of_encoder else hf.get_decoder() if two else hf
+        module = stack.get_input_embeddings()
     except (NotImplementedError, AttributeError):
         return None
     return module if isinstance(module, nn.Module) else None
@@ -308,7 +312,8 @@ def _probe_inputs(anatomy: Anatomy) -> dict[str, Any]:
 def _examine(anatomy: Anatomy) -> dict[str, Stack]:
     found = {}
     tolerance = probe_tolerance(anatomy.hf)
-    ends = {name: m for name, m in (("embed", anatomy.embed), ("final", anatomy.unembed)) if m is not None}
+    own = {"embed": anatomy.embed, "final": anatomy.unembed, "encoder.embed": anatomy.encoder_embed}
+    ends = {name: module for name, module in own.items() if module is not None}
     for name, (path, blocks) in anatomy._found.items():
         length = PROBE_LENGTH - (anatomy.is_encoder_decoder and name == "")
         traces, calls = probe.watch(anatomy.hf, blocks, _probe_inputs(anatomy), length, ends)
@@ -321,8 +326,8 @@ def _examine(anatomy: Anatomy) -> dict[str, Stack]:
                 cross[layer.index] = crossing
         _refuse_broken_chains(layers, traces)
         found[name] = Stack(name, path, layers, cross)
-        if name == "":
-            anatomy._refused_ends.update(_ends_refused(ends, calls, length))
+        here = {end: module for end, module in ends.items() if (end == "encoder.embed") == (name == "encoder")}
+        anatomy._refused_ends.update(_ends_refused(here, calls, length))
     return found
 
 
@@ -347,7 +352,7 @@ def _ends_refused(ends: Mapping[str, nn.Module], calls: Mapping[str, list[probe.
     reasons = {}
     for name in ends:
         runs = calls.get(name, [])
-        what = "embedding of tokens" if name == "embed" else "unembedding"
+        what = "unembedding" if name == "final" else "embedding of tokens"
         if len(runs) != 1:
             reasons[name] = f"the {what} ran {len(runs)} times in one forward pass"
             continue

@@ -42,9 +42,11 @@ class Trace:
 
 def trace(model: Model) -> Trace:
     """The state now. Running the model for it changes nothing."""
-    ids = torch.arange(7, device=model.device)[None]
+    inputs = {"input_ids": torch.arange(7, device=model.device)[None]}
+    if model.anatomy.is_encoder_decoder:
+        inputs["decoder_input_ids"] = inputs["input_ids"][:, :3]
     with torch.no_grad():
-        output = model.hf(input_ids=ids)
+        output = model.hf(**inputs)
     logits = output.logits if "logits" in output else output.last_hidden_state
     named = dict(model.hf.named_parameters())
     return Trace(

@@ -120,7 +120,11 @@ def test_alignment_keeps_every_token_once_and_in_order(first: list[str], second:
 
 def test_a_text_does_not_differ_from_itself(model: Model, one: Task) -> None:
     same = contrast_attributions(model, one, other=one.prompts[0], continuation=" Mary and", controls=5)
-    assert np.allclose(same.data["difference"].values, 0, atol=1e-7)
+    difference = same.data["difference"].values
+    seen = ~np.isnan(same.data["first"].values)
+    assert np.allclose(difference[seen], 0, atol=1e-7)
+    assert np.isnan(difference[~seen]).all()
+    assert (~seen).sum(axis=1).tolist() == [1, 0]  # a target sees the prompt and what was written before it
     longer = contrast_attributions(model, one, other="Then " + one.prompts[0], continuation=" Mary", controls=0)
     assert longer.data.sizes["pair_number"] > same.data.sizes["pair_number"]
     assert "∅" in str(longer.data["pair"].values.tolist())

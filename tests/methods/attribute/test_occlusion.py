@@ -14,8 +14,9 @@ from cutaway.core.errors import ParameterError
 from cutaway.core.task import Task
 from cutaway.methods.attribute.deletion import removable, scores_without
 from cutaway.methods.attribute.neutral import neutral_embedding
-from cutaway.methods.attribute.occlusion import occlusion, words_of
+from cutaway.methods.attribute.occlusion import _scores_closed_up, occlusion, words_of
 from cutaway.methods.attribute.targets import targets_of
+from cutaway.models import pass_groups, shared_prefix
 from cutaway.models.model import Model
 from cutaway.testing.tiny import tiny
 
@@ -51,6 +52,32 @@ def test_removing_closes_the_text_up(model: Model, one: Task) -> None:
             rest = [each for i, each in enumerate(ids[: place + 1]) if i != at]
             expected = whole - float(model.run([rest], logits="last").last_logits[0, token])
             assert result.data["attribution"].values[0, target, at] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_text_that_is_taken_out_whole_has_no_score() -> None:
+    model = tiny("gpt2")
+    targets = targets_of(model, Task.from_prompts(["When"]), "logit", continuation=" Mary and")
+    found = _scores_closed_up(model, targets, 0, [(), (0,), (1,), (0, 1)])
+    assert np.isnan(found[[1, 3], 0]).all() and np.isfinite(found[[0, 2], 0]).all()
+    assert np.isfinite(found[:3, 1]).all() and np.isnan(found[3, 1])
+    assert found[2, 0] == found[0, 0]
+
+
+@pytest.mark.parametrize("unit", ["token", "word"])
+def test_shared_prefixes_give_what_whole_texts_give(
+    model: Model, one: Task, unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"unit": unit, "instead": "eos", "score": "log_probability", "controls": 0}
+    whole = occlusion(model, one, continuation=" Mary and John", **asked).data  # type: ignore[arg-type]
+    monkeypatch.setattr(shared_prefix, "WORTH", 0)
+    targets = targets_of(model, one, "log_probability", continuation=" Mary and John")
+    each = [[place] for place in range(1, len(targets.ids[0]))]
+    monkeypatch.setitem(pass_groups.PASS_TOKENS, "cpu", 0)
+    assert shared_prefix.is_shorter(model, len(targets.ids[0]), each)
+    shared = occlusion(model, one, continuation=" Mary and John", **asked).data  # type: ignore[arg-type]
+    # Norms and softmax of transformers work in single precision whatever the weights are.
+    np.testing.assert_allclose(shared["attribution"], whole["attribution"], atol=2e-6, rtol=0)
+    assert np.nanmax(np.abs(whole["attribution"])) > 1e-3
 
 
 def test_taking_nothing_out_changes_nothing(model: Model, task: Task) -> None:

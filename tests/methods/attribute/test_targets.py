@@ -93,7 +93,9 @@ def test_one_target_of_several_can_be_scored_alone(one: Task) -> None:
     logits = logits_of(2, 3)
     every = targets.score([0, 0])(logits)
     for target in range(3):
-        assert torch.equal(targets.score([0, 0], only=target)(logits[:, target : target + 1])[:, 0], every[:, target])
+        assert torch.equal(
+            targets.score([0, 0], wanted=[target])(logits[:, target : target + 1])[:, 0], every[:, target]
+        )
 
 
 def test_prompts_that_can_share_a_pass_are_grouped(task: Task) -> None:

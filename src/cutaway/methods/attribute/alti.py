@@ -62,7 +62,9 @@ def alti(
     seed: Seed = 0,
 ) -> Result:
     """Aggregated layer-wise contributions of tokens to the predicting position."""
-    refuse_two_stacks(model, "alti")
+    refuse_two_stacks(
+        model, "alti", "its vectors are those of the one attention of a layer, and a decoder's layer has two"
+    )
     targets = targets_of(model, task, score, generate, continuation, foil)
     attribution = targets.empty()
     gaps = []
@@ -101,11 +103,12 @@ def contributions(model: Model, run: Run, layer: int) -> tuple[Floats, float]:
     found = np.zeros((len(before), len(before)))
     widest = 0.0
     for position in range(len(before)):
-        vectors = torch.einsum("hj,hjm->jm", pattern[:, position, : position + 1], written[:, : position + 1])
+        seen = position + 1 if model.anatomy.is_causal else len(before)
+        vectors = torch.einsum("hj,hjm->jm", pattern[:, position, :seen], written[:, :seen])
         vectors[position] += before[position]
         whole = vectors.sum(dim=0)
         near = whole.abs().sum() - (whole - vectors).abs().sum(dim=-1)
-        found[position, : position + 1] = near.clamp(min=0).double().cpu().numpy()
+        found[position, :seen] = near.clamp(min=0).double().cpu().numpy()
         widest = max(widest, _missed(whole, before[position] + added[position], bias))
     return found, widest
 

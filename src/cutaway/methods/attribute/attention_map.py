@@ -2,7 +2,8 @@
 
 `raw` is the attention of the position that predicts, averaged over heads and over the layers asked for (in an
 encoder-decoder the decoder's cross-attention, and its attention to what it has said). `rollout` takes half of each
-position's own stream along and multiplies the layers' patterns from the first to the last [@abnar2020].
+position's own stream along and multiplies the layers' patterns from the first to the last [@abnar2020]; in an
+encoder-decoder each attention is a step: the encoder's layers, then of each decoder layer its own and its cross-attention.
 
 The check takes the tokens with the largest values out together, against random other tokens [@deyoung2020]: attention
 often marks tokens that could be taken out without loss, the first one above all [@jain2019]. That is what it is for.
@@ -15,12 +16,13 @@ from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
+from torch import Tensor
 
 from cutaway.core.method import method
 from cutaway.core.result import Result
 from cutaway.core.task import Task
 from cutaway.methods.attribute.checked import Floats, Test, checked_map, scores_of_texts
-from cutaway.methods.attribute.mixing import each_text, normalised, product, refuse_two_stacks, rows_of_targets
+from cutaway.methods.attribute.mixing import each_text, normalised, product, rows_of_targets, stepwise
 from cutaway.methods.attribute.neutral import Neutral
 from cutaway.methods.attribute.targets import (
     Continuation,
@@ -59,11 +61,11 @@ def attention_map(
 ) -> Result:
     """Attention of the predicting position to each token."""
     targets = targets_of(model, task, score, generate, continuation, foil)
-    if kind == "rollout":
-        refuse_two_stacks(model, "rollout")
     attribution = targets.empty()
     for prompt, ids in each_text(targets, "reading attention"):
-        if targets.source(prompt):
+        if targets.source(prompt) and kind == "rollout":
+            matrix = _rolled_through_two_stacks(model, ids, targets.source(prompt))
+        elif targets.source(prompt):
             matrix = _of_two_stacks(model, ids, targets.source(prompt), layers)
         else:
             matrix = _of_one_stack(model, ids, kind, layers)
@@ -107,3 +109,22 @@ def _of_two_stacks(model: Model, ids: list[int], source: int, layers: list[int] 
         found[source:, :source] += run[cross][0].double().mean(dim=0).cpu().numpy() / (2 * len(pairs))
         found[source:, source:] += run[own][0].double().mean(dim=0).cpu().numpy() / (2 * len(pairs))
     return found
+
+
+def _rolled_through_two_stacks(model: Model, ids: list[int], source: int) -> Floats:
+    """Rollout [place, place]: half of what each attention takes, half of what was there before it."""
+    depth = model.anatomy.n_layers
+    kinds = [f"{stack}pattern[{layer}]" for layer in range(depth) for stack in ("", "cross.")]
+    run = model.run([ids[:source]], decoder=[ids[source:]], read=["encoder.pattern[*]", *kinds], logits="none")
+
+    def mean(pattern: Tensor) -> Floats:
+        found: Floats = pattern.double().mean(dim=-3).cpu().numpy()
+        return found
+
+    own = [(pattern + np.eye(source)) / 2 for pattern in mean(run["encoder.pattern[*]"][:, 0])]
+    here, steps = np.eye(len(ids) - source), []
+    for layer in range(depth):
+        within, across = mean(run[f"pattern[{layer}]"][0]), mean(run[f"cross.pattern[{layer}]"][0])
+        steps.append((np.zeros_like(across), (within + here) / 2))
+        steps.append((across / 2, here / 2))
+    return stepwise(own, steps)

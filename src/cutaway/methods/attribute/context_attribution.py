@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -30,7 +31,6 @@ from cutaway.core.task import Task
 from cutaway.methods.attribute.checked import Floats, placed
 from cutaway.methods.attribute.deletion import deletion_check, removable
 from cutaway.methods.attribute.gradients import slopes
-from cutaway.methods.attribute.mixing import refuse_two_stacks
 from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
 from cutaway.methods.attribute.step_functions import STEP_UNITS, wide
 from cutaway.methods.attribute.targets import Continuation, Controls, Generate, Seed, Share, Targets, targets_of
@@ -65,7 +65,6 @@ def context_attribution(
     seed: Seed = 0,
 ) -> Result:
     """Context-sensitive tokens of a continuation, and the context tokens that they come from."""
-    refuse_two_stacks(model, "context_attribution")
     first = task.subset([0])
     whole = Task.from_prompts([context + first.prompts[0]])
     written = 0 if continuation else generate
@@ -73,9 +72,9 @@ def context_attribution(
     inside = _of_context(model, targets, first, bool(context))
     targets = _compared(model, targets, inside, measure)
     attribution = targets.empty()
-    (found,) = slopes(model, targets)
+    (found,) = slopes(model, targets, reduce=lambda _: partial(torch.linalg.vector_norm, dim=-1))
     values = found.values.double().cpu().numpy()
-    sizes = torch.linalg.vector_norm(found.grads, dim=-1).double().cpu().numpy()
+    sizes = found.grads.double().cpu().numpy()
     outside = np.setdiff1d(np.arange(sizes.shape[1]), inside)
     sizes[:, outside] = np.nan
     placed(targets, 0, sizes, attribution)
@@ -144,7 +143,8 @@ def _compared(model: Model, targets: Targets, inside: Sequence[int], measure: st
     gone = set(inside)
     ids = [token for place, token in enumerate(targets.ids[0]) if place not in gone]
     places = [position - len(gone) for position in targets.positions[0]]
-    there = scores_of_targets(model, [ids], places, lambda logits: wide(logits).log_softmax(-1))[0]
+    source = targets.source(0) and targets.source(0) - len(gone)
+    there = scores_of_targets(model, [ids], places, lambda logits: wide(logits).log_softmax(-1), source=source)[0]
     return replace(targets, score_name=measure, references=(there,))
 
 

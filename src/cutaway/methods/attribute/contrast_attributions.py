@@ -89,7 +89,7 @@ def contrast_attributions(
     )
     words = [str(word) for word in np.atleast_1d(maps[0].data["target_token"].values[0])]
     data = _dataset(here, there, texts, pairs, words)
-    largest = np.abs(data["difference"].values).max(axis=0)
+    largest = np.nan_to_num(np.abs(data["difference"].values)).max(axis=0)  # missing: not seen by the target
     return Result(
         data=data,
         metrics={
@@ -137,7 +137,7 @@ def _dataset(
     targets = min(len(here), len(there))
 
     def taken(values: Floats, places: Sequence[int | None]) -> NDArray[np.float64]:
-        columns = [np.zeros(targets) if place is None else np.nan_to_num(values[:targets, place]) for place in places]
+        columns = [np.zeros(targets) if place is None else values[:targets, place] for place in places]
         return np.stack(columns, axis=1)
 
     mine, theirs = taken(here, [a for a, _ in pairs]), taken(there, [b for _, b in pairs])

@@ -26,7 +26,8 @@ from cutaway.methods.attribute.targets import Targets
 from cutaway.methods.control import compared, sets_like
 from cutaway.methods.scoring import as_words
 from cutaway.models.model import Model
-from cutaway.models.multigrad import rows_at_once
+from cutaway.models.multigrad import Score, rows_at_once
+from cutaway.models.shared_prefix import is_shorter, scores_with_holes
 
 T = TypeVar("T")
 # At most so many predictions are tested, spread evenly over the prompts, and so many of each prompt's targets.
@@ -115,18 +116,29 @@ def scores_without(
     *,
     only: int | None = None,
 ) -> NDArray[np.float64]:
-    """Scores [set, target] of a prompt with the tokens of each set put out together; of one target, or of all."""
-    positions = targets.positions[prompt] if only is None else targets.positions[prompt][only : only + 1]
+    """Scores [set, target] of a prompt with the tokens of each set put out together; of one target, or of all.
+
+    Texts share what comes before their first hole where that saves work; see `models/shared_prefix.py`.
+    """
+    wanted = list(range(len(targets.positions[prompt]))) if only is None else [only]
+    positions = [targets.positions[prompt][target] for target in wanted]
     ids = list(targets.ids[prompt][: max(positions) + 1])
     own = values_of(model, targets, [prompt])[:, : len(ids)]
-    size = rows_at_once(model, len(ids), grad=False)
+    if not targets.has_dropout and is_shorter(model, len(ids), sets):
+
+        def score_of(rows: int, chosen: Sequence[int]) -> Score:
+            return targets.score([prompt] * rows, [wanted[target] for target in chosen])
+
+        shared = scores_with_holes(model, ids, positions, score_of, sets, embeddings=own[0], filler=neutral)
+        return shared.double().cpu().numpy()
+    size = rows_at_once(model, len(ids), grad=False, targets=len(positions))
     found = []
     for start in range(0, len(sets), size):
         piece = sets[start : start + size]
         embeddings = own.expand(len(piece), -1, -1).clone()
         for row, places in enumerate(piece):
             embeddings[row, list(places)] = neutral.to(embeddings)
-        found.append(scores_of(model, targets, [prompt] * len(piece), embeddings=embeddings, only=only))
+        found.append(scores_of(model, targets, [prompt] * len(piece), embeddings=embeddings, wanted=wanted))
     return torch.cat(found).double().cpu().numpy()
 
 

@@ -29,7 +29,7 @@ from cutaway.core.progress import tracking
 from cutaway.core.result import Result
 from cutaway.core.task import Task
 from cutaway.methods.attribute.checked import Floats, Test, checked_map, placed
-from cutaway.methods.attribute.gradients import gradients_of, values_of
+from cutaway.methods.attribute.gradients import along, gradients_of, values_of
 from cutaway.methods.attribute.neutral import Neutral, neutral_embedding, vocabulary
 from cutaway.methods.attribute.targets import (
     Continuation,
@@ -126,11 +126,13 @@ def word_path(text: Tensor, nothing: Tensor, every: Tensor, steps: int, neighbou
 def _added_up(model: Model, targets: Targets, prompt: int, path: Tensor) -> tuple[Floats, Floats]:
     """Attributions [target, position] and the scores [step, target] along a path."""
     size = rows_at_once(model, path.shape[1], grad=True)
-    grads, values = [], []
-    for piece in path.split(size):
-        found = gradients_of(model, targets, [prompt] * len(piece), embeddings=piece)
-        grads.append(found.grads.double())
+    # Trapezoids: a slope counts half for the move that ends at it and half for the one that begins there.
+    moves = torch.nn.functional.pad((path[1:] - path[:-1]).double(), (0, 0, 0, 0, 1, 1))
+    around = (moves[1:] + moves[:-1]) / 2
+    sums, values = [], []
+    for piece, change in zip(path.split(size), around.split(size), strict=True):
+        rows = [prompt] * len(piece)
+        found = gradients_of(model, targets, rows, embeddings=piece, reduce=along(change))
+        sums.append(found.grads.sum(dim=1))
         values.append(found.values.double())
-    slopes = torch.cat(grads, dim=1)
-    middle, moves = (slopes[:, 1:] + slopes[:, :-1]) / 2, (path[1:] - path[:-1]).double()
-    return (middle * moves).sum(dim=(1, 3)).cpu().numpy(), torch.cat(values).cpu().numpy()
+    return torch.stack(sums).sum(dim=0).cpu().numpy(), torch.cat(values).cpu().numpy()

@@ -26,7 +26,7 @@ from cutaway.core.progress import tracking
 from cutaway.core.result import Result
 from cutaway.core.task import Task
 from cutaway.methods.attribute.checked import Floats, Test, checked_map, placed
-from cutaway.methods.attribute.gradients import gradients_of, scores_of, values_of
+from cutaway.methods.attribute.gradients import along, gradients_of, scores_of, values_of
 from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
 from cutaway.methods.attribute.targets import (
     Continuation,
@@ -108,11 +108,12 @@ def _samples(
     """Attributions [sample, target, position] of single points; `drawn` are their number and the noise."""
     count, noise = drawn
     blur = torch.randn(count, *own.shape, generator=random).to(own) * noise * own.std()
-    along = torch.rand(count, 1, 1, generator=random).to(own)
+    share = torch.rand(count, 1, 1, generator=random).to(own)
     found, size = [], rows_at_once(model, len(own), grad=True)
     for start in range(0, count, size):
         ends = own + blur[start : start + size]
-        points = nothing + along[start : start + size] * (ends - nothing)
-        grads = gradients_of(model, targets, [prompt] * len(points), embeddings=points).grads
-        found.append((grads * (ends - nothing)).double().sum(dim=-1).transpose(0, 1))
+        points = nothing + share[start : start + size] * (ends - nothing)
+        rows, change = [prompt] * len(points), (ends - nothing).double()
+        grads = gradients_of(model, targets, rows, embeddings=points, reduce=along(change)).grads
+        found.append(grads.transpose(0, 1))
     return torch.cat(found).cpu().numpy()

@@ -7,7 +7,7 @@ with dropout, each pass is made as often; the network is left as it was.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ from cutaway.methods.attribute.targets import Targets
 from cutaway.models.model import Model
 from cutaway.models.multigrad import (
     EMBED,
+    Reduce,
     TargetGradients,
     gradients_of_targets,
     rows_at_once,
@@ -36,7 +37,7 @@ class Slopes:
     Attributes:
         prompt: its index.
         values: the scores [target].
-        grads: [target, position, d_model].
+        grads: [target, position, d_model], or [target, position] where they were reduced.
         embeddings: of its tokens, or what they are at the place of the gradients [position, d_model].
     """
 
@@ -46,18 +47,33 @@ class Slopes:
     embeddings: Tensor
 
 
-def slopes(model: Model, targets: Targets, at: Site = EMBED) -> Iterator[Slopes]:
-    """The gradients of every prompt, in the order in which prompts share passes."""
+def slopes(
+    model: Model, targets: Targets, at: Site = EMBED, reduce: Callable[[Tensor], Reduce] | None = None
+) -> Iterator[Slopes]:
+    """The gradients of every prompt, in the order in which prompts share passes.
+
+    Args:
+        model: the network.
+        targets: what is explained.
+        at: where gradients are taken.
+        reduce: gives for embeddings [row, position, d_model] what to keep of their gradients; all when None.
+    """
     with tracking("gradients at the tokens", total=len(targets)) as advance:
         for group in targets.groups():
             size = rows_at_once(model, len(targets.ids[group[0]]), grad=True)
             for start in range(0, len(group), size):
                 prompts = group[start : start + size]
                 embeddings = values_of(model, targets, prompts, at)
-                found = gradients_of(model, targets, prompts, at=at)
+                kept = None if reduce is None else reduce(embeddings)
+                found = gradients_of(model, targets, prompts, at=at, reduce=kept)
                 for row, prompt in enumerate(prompts):
                     yield Slopes(prompt, found.values[row], found.grads[:, row], embeddings[row])
                 advance(len(prompts))
+
+
+def along(change: Tensor) -> Reduce:
+    """Keep of gradients what they say of a change [(row,) position, d_model]: their product, summed over d_model."""
+    return lambda grads: (grads * change[..., : grads.shape[2], :]).sum(dim=-1)
 
 
 def values_of(model: Model, targets: Targets, prompts: Sequence[int], at: Site = EMBED) -> Tensor:
@@ -73,20 +89,22 @@ def gradients_of(
     embeddings: Tensor | None = None,
     wanted: Sequence[int] | None = None,
     at: Site = EMBED,
+    reduce: Reduce | None = None,
 ) -> TargetGradients:
     """Scores and gradients of rows, each a prompt; see `multigrad.gradients_of_targets`."""
     ids = [targets.ids[prompt] for prompt in prompts]
-    places, source = targets.positions[prompts[0]], targets.source(prompts[0])
-    found = [
-        gradients_of_targets(
-            model, ids, places, targets.score(prompts), embeddings=embeddings, targets=wanted, source=source, at=at
+    places, source, score = targets.positions[prompts[0]], targets.source(prompts[0]), targets.score(prompts)
+
+    def once(reduce: Reduce | None) -> TargetGradients:
+        return gradients_of_targets(
+            model, ids, places, score, embeddings=embeddings, targets=wanted, source=source, at=at, reduce=reduce
         )
-        for _ in drawing(model, targets)
-    ]
-    if len(found) == 1:
-        return found[0]
+
+    if not targets.has_dropout:
+        return once(reduce)
+    found = [once(None) for _ in drawing(model, targets)]  # the mean first: what is kept of it may be a size
     values, grads = (torch.stack([getattr(each, name) for each in found]).mean(0) for name in ("values", "grads"))
-    return TargetGradients(values, grads)
+    return TargetGradients(values, grads if reduce is None else reduce(grads))
 
 
 def scores_of(
@@ -97,7 +115,7 @@ def scores_of(
     embeddings: Tensor | None = None,
     ids: Sequence[Sequence[int]] | None = None,
     positions: Sequence[int] | None = None,
-    only: int | None = None,
+    wanted: Sequence[int] | None = None,
     source: int | None = None,
     at: Site = EMBED,
 ) -> Tensor:
@@ -110,15 +128,15 @@ def scores_of(
         embeddings: as in `multigrad.gradients_of_targets`.
         ids: the tokens of the rows, where they are not those of the prompts.
         positions: of the targets in `ids`.
-        only: the one target that is scored; the rows then end at it.
+        wanted: the targets that are scored; the rows then end at the last of them.
         source: how many of `ids` the encoder reads.
         at: as in `multigrad.gradients_of_targets`.
     """
     own = targets.positions[prompts[0]]
-    places = (own if only is None else own[only : only + 1]) if positions is None else positions
+    places = (own if wanted is None else [own[target] for target in wanted]) if positions is None else positions
     rows = [targets.ids[prompt][: max(places) + 1] for prompt in prompts] if ids is None else ids
     read = targets.source(prompts[0]) if source is None else source
-    score = targets.score(prompts, only=only)
+    score = targets.score(prompts, wanted)
     found = [
         scores_of_targets(model, rows, places, score, embeddings=embeddings, source=read, at=at)
         for _ in drawing(model, targets)

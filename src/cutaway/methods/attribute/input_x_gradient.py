@@ -22,7 +22,7 @@ from cutaway.core.result import Result
 from cutaway.core.site import Site
 from cutaway.core.task import Task
 from cutaway.methods.attribute.deletion import deletion_check
-from cutaway.methods.attribute.gradients import scores_of, slopes, values_of
+from cutaway.methods.attribute.gradients import along, scores_of, slopes, values_of
 from cutaway.methods.attribute.layer import Layer, place_of
 from cutaway.methods.attribute.neutral import Neutral
 from cutaway.methods.attribute.targets import (
@@ -63,8 +63,8 @@ def input_x_gradient(
     targets = targets_of(model, task, score, generate, continuation, foil)
     attribution, scores = targets.empty(), targets.empty()[:, :, 0]
     at = place_of(model, layer)
-    for found in slopes(model, targets, at):
-        products = (found.grads * found.embeddings).sum(dim=-1).double().cpu().numpy()
+    for found in slopes(model, targets, at, reduce=along):
+        products = found.grads.double().cpu().numpy()
         for target, position in enumerate(targets.positions[found.prompt]):
             attribution[found.prompt, target, : position + 1] = products[target, : position + 1]
         scores[found.prompt, : len(found.values)] = found.values.double().cpu().numpy()

@@ -37,7 +37,7 @@ from cutaway.core.result import Result
 from cutaway.core.site import Site
 from cutaway.core.task import Task
 from cutaway.methods.attribute.deletion import deletion_check
-from cutaway.methods.attribute.gradients import gradients_of, scores_of, values_of
+from cutaway.methods.attribute.gradients import along, gradients_of, scores_of, values_of
 from cutaway.methods.attribute.layer import Layer, nothing_at, place_of
 from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
 from cutaway.methods.attribute.quadrature import Floats, Integral, Rule, fixed_rule, integrate
@@ -170,10 +170,16 @@ class _Path:
             piece = nodes[start : start + size]
             rows = [self.prompt] * len(piece)
             found = gradients_of(
-                self.model, self.targets, rows, embeddings=self._at(piece), wanted=wanted, at=self.place
+                self.model,
+                self.targets,
+                rows,
+                embeddings=self._at(piece),
+                wanted=wanted,
+                at=self.place,
+                reduce=along((self.end - self.start).double()),
             )
             values.append(found.values.double())
-            slopes.append((found.grads.double() * (self.end - self.start).double()).sum(dim=-1).transpose(0, 1))
+            slopes.append(found.grads.transpose(0, 1))
             self.advance(len(piece))
         return torch.cat(values).cpu().numpy(), torch.cat(slopes).cpu().numpy()
 

@@ -19,8 +19,8 @@ from cutaway.models.model import Model
 Floats = NDArray[np.float64]
 
 
-def refuse_two_stacks(model: Model, name: str) -> None:
-    """Matrices of one stack.
+def refuse_two_stacks(model: Model, name: str, why: str) -> None:
+    """A method whose definition does not carry over to two stacks.
 
     Raises:
         MethodError: the network is an encoder-decoder.
@@ -28,8 +28,8 @@ def refuse_two_stacks(model: Model, name: str) -> None:
     if model.anatomy.is_encoder_decoder:
         raise MethodError(
             f"{name!r} cannot run: {model.name!r} has two stacks;",
-            "what mixes in an encoder reaches the answer through another network's attention.",
-            "Use attention_map with kind=raw, or a gradient: integrated_gradients.",
+            f"{why}.",
+            "Use attention_map or value_zeroing, or a gradient: integrated_gradients.",
         )
 
 
@@ -46,6 +46,26 @@ def product(layers: Sequence[Floats]) -> Floats:
     for layer in layers:
         found = layer @ found
     return found
+
+
+def stepwise(own: Sequence[Floats], said: Sequence[tuple[Floats, Floats]]) -> Floats:
+    """The product for an encoder-decoder, over all places: those that the encoder reads, then those of the decoder.
+
+    Args:
+        own: a matrix for each step within the encoder [source, source].
+        said: for each step of the decoder what it takes from the encoder [said, source] and from itself [said, said].
+    """
+    source, later = said[0][0].shape[1], len(said[0][0])
+    steps = []
+    for matrix in own:
+        step = np.eye(source + later)
+        step[:source, :source] = matrix
+        steps.append(step)
+    for across, within in said:
+        step = np.eye(source + later)
+        step[source:, :source], step[source:, source:] = across, within
+        steps.append(step)
+    return product(steps)
 
 
 def rows_of_targets(targets: Targets, prompt: int, matrix: Floats, into: Floats) -> None:

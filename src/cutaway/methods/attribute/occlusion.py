@@ -117,22 +117,33 @@ def _sets(model: Model, targets: Targets, prompt: int, unit: str) -> list[list[i
 
 
 def _scores_closed_up(model: Model, targets: Targets, prompt: int, sets: Sequence[Sequence[int]]) -> Floats:
-    """Scores [set, target] of the text without the tokens of each set; missing where no text is left."""
+    """Scores [set, target] of the text without the tokens of each set; missing where no text is left.
+
+    All targets of a closed text are scored in one pass: each sees the text up to its own place.
+    """
     ids, places, source = targets.ids[prompt], targets.positions[prompt], targets.source(prompt)
     found = np.full((len(sets), len(places)), np.nan)
-    for target, place in enumerate(places):
-        rows = [[token for at, token in enumerate(ids[: place + 1]) if at not in gone] for gone in map(set, sets)]
-        alike: dict[tuple[int, int], list[int]] = {}
-        for row, text in enumerate(rows):
-            read = source - sum(at < source for at in sets[row])
-            if text and bool(read) == bool(source):
-                alike.setdefault((len(text), read), []).append(row)
-        for (length, read), members in alike.items():
-            size = rows_at_once(model, length, grad=False)
-            for start in range(0, len(members), size):
-                piece = members[start : start + size]
-                texts = [rows[row] for row in piece]
-                same = [prompt] * len(piece)
-                values = scores_of(model, targets, same, ids=texts, positions=[length - 1], only=target, source=read)
-                found[piece, target] = values[:, 0].double().cpu().numpy()
+    alike: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+    for row, gone in enumerate(map(set, sets)):
+        moved = tuple(place - sum(at <= place for at in gone) for place in places)
+        alike.setdefault((source - sum(at < source for at in gone), moved), []).append(row)
+    for (read, moved), members in alike.items():
+        wanted = [target for target, place in enumerate(moved) if place >= read]
+        if not wanted or bool(read) != bool(source):
+            continue
+        length = moved[-1] + 1
+        size = rows_at_once(model, length, grad=False, targets=len(wanted))
+        for start in range(0, len(members), size):
+            piece = members[start : start + size]
+            texts = [[token for at, token in enumerate(ids) if at not in sets[row]][:length] for row in piece]
+            values = scores_of(
+                model,
+                targets,
+                [prompt] * len(piece),
+                ids=texts,
+                positions=[moved[target] for target in wanted],
+                wanted=wanted,
+                source=read,
+            )
+            found[np.ix_(piece, wanted)] = values.double().cpu().numpy()
     return found

@@ -72,7 +72,9 @@ def reagent(
     seed: Seed = 0,
 ) -> Result:
     """Importance of tokens by replacing random ones with others that fit."""
-    refuse_two_stacks(model, "reagent")
+    refuse_two_stacks(
+        model, "reagent", "a word is exchanged for one that the network expects there, and an encoder expects none"
+    )
     targets = targets_of(model, task, score, generate, continuation, foil)
     attribution = targets.empty()
     likely = targets.with_score("probability")

@@ -11,6 +11,7 @@ it a word brings.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -61,8 +62,8 @@ def saliency(
     """The size of the gradient of the score at each token."""
     targets = targets_of(model, task, score, generate, continuation, foil)
     attribution, scores = targets.empty(), targets.empty()[:, :, 0]
-    for found in slopes(model, targets):
-        sizes = _size(found.grads, norm).double().cpu().numpy()
+    for found in slopes(model, targets, reduce=lambda _: partial(_size, norm=norm)):
+        sizes = found.grads.double().cpu().numpy()
         for target, position in enumerate(targets.positions[found.prompt]):
             attribution[found.prompt, target, : position + 1] = sizes[target, : position + 1]
         scores[found.prompt, : len(found.values)] = found.values.double().cpu().numpy()

@@ -28,7 +28,7 @@ from cutaway.core.result import Result
 from cutaway.core.task import Task
 from cutaway.methods.attribute.checked import Floats, Test, checked_map, placed
 from cutaway.methods.attribute.deletion import scores_without
-from cutaway.methods.attribute.gradients import gradients_of, values_of
+from cutaway.methods.attribute.gradients import along, gradients_of, values_of
 from cutaway.methods.attribute.neutral import Neutral, neutral_embedding
 from cutaway.methods.attribute.quadrature import fixed_rule
 from cutaway.methods.attribute.targets import (
@@ -94,7 +94,7 @@ def _paths(model: Model, targets: Targets, prompt: int, nothing: torch.Tensor, s
     assert callable(advance)
     own = values_of(model, targets, [prompt])[0]
     nodes, weights = fixed_rule("gauss_legendre", steps)
-    along = torch.tensor(nodes, dtype=torch.float64).to(own)
+    parts = torch.tensor(nodes, dtype=torch.float64).to(own)
     found = np.zeros((len(targets.positions[prompt]), len(own)))
     size = rows_at_once(model, len(own), grad=True)
     rows = [(place, node) for place in range(len(own)) for node in range(steps)]
@@ -103,9 +103,9 @@ def _paths(model: Model, targets: Targets, prompt: int, nothing: torch.Tensor, s
         piece = rows[start : start + size]
         texts = own.expand(len(piece), -1, -1).clone()
         for row, (place, node) in enumerate(piece):
-            texts[row, place] = nothing.to(own) + along[node] * change[place]
-        grads = gradients_of(model, targets, [prompt] * len(piece), embeddings=texts).grads
+            texts[row, place] = nothing.to(own) + parts[node] * change[place]
+        slopes = gradients_of(model, targets, [prompt] * len(piece), embeddings=texts, reduce=along(change)).grads
         for row, (place, node) in enumerate(piece):
-            found[:, place] += weights[node] * (grads[:, row, place] @ change[place]).double().cpu().numpy()
+            found[:, place] += weights[node] * slopes[:, row, place].double().cpu().numpy()
         advance(len({place for place, node in piece if node == steps - 1}))
     return found

@@ -121,20 +121,20 @@ class Targets:
         """The largest number of targets of a prompt."""
         return max(map(len, self.positions))
 
-    def score(self, prompts: Sequence[int], only: int | None = None) -> Score:
+    def score(self, prompts: Sequence[int], wanted: Sequence[int] | None = None) -> Score:
         """The score as a function of logits [row, target, vocab] -> [row, target].
 
         Args:
             prompts: which prompt each row is.
-            only: the one target whose logits are given; None for all of them.
+            wanted: the targets whose logits are given; None for all of them.
         """
         if self.metric is not None:
             metric = self.metric.for_rows(prompts)
             return lambda logits: metric(logits[:, 0])[:, None]
-        every = slice(None) if only is None else slice(only, only + 1)
-        index, real = _padded([self.tokens[prompt][every] for prompt in prompts])
-        foils = torch.tensor([self.foils[prompt][every] for prompt in prompts]) if self.foils else None
-        there = torch.stack([self.references[prompt][every] for prompt in prompts]) if self.references else None
+        mine = list(range(len(self.positions[prompts[0]]))) if wanted is None else list(wanted)
+        index, real = _padded([[self.tokens[prompt][target] for target in mine] for prompt in prompts])
+        foils = torch.tensor([[self.foils[p][target] for target in mine] for p in prompts]) if self.foils else None
+        there = torch.stack([self.references[prompt][mine] for prompt in prompts]) if self.references else None
         function = step_function(self.score_name)
 
         def score(logits: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ def memory(bench: Bench, ours: Side, asked: dict[str, Any], length: int) -> Row:
         warm=1,
     )
     pairs = [
-        ((mine.grown or 0) / 1e9, max((floor.grown or 0) / 1e9, 1e-9))
+        ((mine.grown or 0) / 2**20, max((floor.grown or 0) / 2**20, 1e-3))
         for mine, floor in zip(found["ours"], found["floor"], strict=True)
     ]
     return compare(
@@ -106,7 +106,7 @@ def memory(bench: Bench, ours: Side, asked: dict[str, Any], length: int) -> Row:
         "cost",
         pairs,
         reach=1.3,
-        unit="GB",
+        unit="MiB",
     )
 
 

@@ -83,9 +83,9 @@ _DIFFERS = (
     "The paper scores ACDC on circuits that people found in GPT-2 small and on two tracr programs whose ground truth "
     "was itself made with ACDC. Here the truth of six compiled programs follows from the programs' own steps, edges "
     "that no input of the task can show are counted neither way, and the distance is the change of the logit "
-    "difference, as a divergence of one-hot answers is ill-defined. ACDC on all edges of the real model would take "
-    "hours on two cores; its smallest circuits are found by EAP-IG instead, and only their size is compared with the "
-    "paper's."
+    "difference, as a divergence of one-hot answers is ill-defined. When the recipe was fixed, ACDC on all edges of the "
+    "real model took too long; its smallest circuits are found by EAP-IG instead, and only their size is compared "
+    "with the paper's."
 )
 
 

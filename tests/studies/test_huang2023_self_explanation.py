@@ -227,10 +227,15 @@ def test_what_can_be_read_is_measured_and_the_rest_is_counted(model: Model) -> N
     assert ["written" in row["measures"] for row in rows] == [True, False, False]
     assert rows[0]["maps"]["written"][1] == 1 and rows[0]["levels"] == 2 / 7
     assert [bool(row["listed"]) for row in rows] == [True, False, True]
+    few = figures_of([True, False, True], [1.0, 1.0, 1.0], [1.0, -1.0, -1.0], rows, 0)
+    assert "few_levels" not in few and "listed_words" not in few  # too few replies for a claim
+    many = [rows[0]] * 5 + rows[1:]
+    enough = figures_of([True] * 7, [1.0] * 7, [1.0] * 7, many, 0)
+    assert enough["few_levels"].n == 5 and enough["listed_words"].n == 6
     figures = figures_of([True, False, True], [1.0, 1.0, 1.0], [1.0, -1.0, -1.0], rows, 0)
     assert figures["answers"].value == pytest.approx(1 / 3)
     assert "1 of 3 replies had no number" in figures["answers"].note
-    assert figures["lists"].value == pytest.approx(2 / 3) and figures["few_levels"].n == 1
+    assert figures["lists"].value == pytest.approx(2 / 3)
     assert figures["accuracy"].value == pytest.approx(2 / 3) and figures["explaining_first"].value == 0
     whole = rows[0]["whole"]
     without = scorer(model, WORDS, 1.0)([tuple(place for place in range(7) if place != 1)])[0]

@@ -18,6 +18,7 @@ from cutaway.studies.statistics import resampled
 ORDERS = ("occlusion", "lime", "named", "written", "random", "untrained")
 COMPARED = tuple(name for name in ORDERS if name != "written")  # every review has these
 TWIN = "words that an untrained network names"
+FEWEST = 5  # replies that can be read; with fewer, what they say is not measured
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -61,10 +62,10 @@ def _of_replies(rows: Rows, seed: int) -> dict[str, Figure]:
         "answers": _mean_of(readable.astype(float), seed, note=unread),
         "lists": _mean_of(listed.astype(float), seed, note=f"{int((~listed).sum())} of {n} replies could not be read."),
     }
-    if readable.any():
+    if readable.sum() >= FEWEST:
         levels = np.array([row["levels"] for row in rows])[readable]
         figures["few_levels"] = _mean_of(levels, seed, note="Of the replies that could be read.")
-    if listed.any():
+    if listed.sum() >= FEWEST:
         falls = [row["listed"] for row in rows if row["listed"]]
         gain = np.array([each["list"] - each["random"] for each in falls])
         everywhere = [name for name in falls[0] if all(name in each for each in falls)]

@@ -42,6 +42,11 @@ __all__ = [
 
 GROUP = "cutaway"
 OURS = "cutaway"
+_HOLDS = {
+    "cutaway.methods": "method",
+    "cutaway.data.tasks": "task",
+    "cutaway.studies": "study",
+}  # of ours, and nothing else
 _ERRORS: dict[str, type[CutawayError]] = {"method": MethodError, "task": TaskError, "study": MethodError}
 _LISTED = ("method", "task", "study")  # what people add and name
 _files: dict[Path, str] = {}  # loose files given by --plugin, with the module name of each
@@ -81,7 +86,7 @@ def entries(kind: str) -> list[Entry]:
     """
     if kind not in KINDS:
         raise CutawayError(f"there is no kind {kind!r};", nearest(kind, KINDS))
-    found = [entry for entry in _all() if entry.kind == kind]
+    found = [entry for entry in _all(kind) if entry.kind == kind]
     return sorted(_without_shadows(found), key=lambda e: (e.distribution != OURS, e.name))
 
 
@@ -157,9 +162,12 @@ def loose_files() -> list[Path]:
     return [*_files]
 
 
-def _all() -> Iterator[Entry]:
+def _all(kind: str) -> Iterator[Entry]:
+    """Entries of a kind, and others that stand in the same places."""
     seen: set[tuple[str, str, str]] = set()
     for value, distribution in _announced(tuple(sys.path), os.environ.get("CUTAWAY_PLUGINS")):
+        if distribution == OURS and _HOLDS.get(value, kind) != kind:
+            continue
         for entry in _below(value, distribution):
             if (entry.kind, entry.module, entry.function) not in seen:
                 seen.add((entry.kind, entry.module, entry.function))

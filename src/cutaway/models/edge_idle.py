@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from cutaway.core.site import Site
 from cutaway.models import taps
 from cutaway.models.edge_parts import LayerParts, Parts
 from cutaway.models.recording import Recording
+from cutaway.models.resume import for_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +113,4 @@ def idle_mlp(part: LayerParts, recording: Recording, sets: int) -> taps.ModuleTa
 
 def repeated(output: Any, prompts: int, sets: int) -> Any:
     """What a module returned for some prompts, as it would return it for so many sets of them."""
-    if isinstance(output, Tensor):
-        return output.repeat(sets, *[1] * (output.dim() - 1)) if output.shape[:1] == (prompts,) else output
-    if isinstance(output, tuple | list):
-        return type(output)(repeated(item, prompts, sets) for item in output)
-    return output
+    return for_rows(output, torch.arange(prompts).repeat(sets), prompts)

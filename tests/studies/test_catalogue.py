@@ -38,7 +38,9 @@ CLAIMS = (
 def echo(monkeypatch: pytest.MonkeyPatch) -> registry.Entry:
     monkeypatch.setattr(registry, "_files", {})
     registry.load_file(ECHO)
-    monkeypatch.setattr(registry, "_all", lambda: (e for e in registry._read(ECHO, "echo", "x") if e.kind == "study"))
+    monkeypatch.setattr(
+        registry, "_all", lambda kind: (e for e in registry._read(ECHO, "echo", "x") if e.kind == "study")
+    )
     entry = replace(registry.entries("study")[0], name=NAME)
     monkeypatch.setattr(registry, "entries", lambda kind: [entry] if kind == "study" else [])
     return entry

@@ -26,6 +26,7 @@ PROMPT, TARGETS, LONG = 64, 32, 2000
 STEPS = 20
 TOLERANCE = 1e-4
 REACH = {"saliency": 4.0, "occlusion": 8.0}
+WARM = {"saliency": 1, "occlusion": 0}  # Inseq's occlusion takes minutes
 
 
 def question(bench: Bench, plain: Side, length: int, targets: int) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def against(bench: Bench, ours: Side, inseq: Side, asked: dict[str, Any], method
             "theirs": lambda: inseq.ask("explained", **asked, method=method, values=True),
         },
         bench.count(3),
-        warm=0,
+        warm=WARM[method],
     )
     mine, theirs = (sizes(found[side][-1].values["values"]) for side in ("ours", "theirs"))
     both = ~np.isnan(mine) & ~np.isnan(theirs)
@@ -118,9 +119,11 @@ def measure(bench: Bench) -> tuple[list[Row], list[Side]]:
         long = None if bench.quick else question(bench, plain, LONG, 4)
     with bench.side("ours") as ours, bench.side("inseq") as inseq:
         touch(bench, (ours, inseq))
-        rows = [against(bench, ours, inseq, asked, method) for method in REACH]
-        rows += against_inseq(bench, ours, inseq, asked, steps, reach=1.7)
-        rows.append(memory(bench, ours, asked, len(asked["ids"])))
-        if long is not None:
-            rows.append(memory(bench, ours, long, len(long["ids"])))
+        rows = [against(bench, ours, inseq, asked, method) for method in REACH if bench.wants(method)]
+        if bench.wants("integrated_gradients"):
+            rows += against_inseq(bench, ours, inseq, asked, steps, reach=1.7)
+        if bench.wants("memory"):
+            rows.append(memory(bench, ours, asked, len(asked["ids"])))
+            if long is not None:
+                rows.append(memory(bench, ours, long, len(long["ids"])))
         return rows, [ours, inseq]

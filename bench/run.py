@@ -84,7 +84,12 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default="smollm2", help="an alias, or a folder in hub layout (default smollm2)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of every side")
     parser.add_argument("--pairs", type=int, metavar="N", help="at most N pairs in any row")
-    parser.add_argument("--only", default="", metavar="NAME", help="one pair of `grid`; other rows stay as they are")
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="NAME",
+        help="one pair of `grid`, one method of `attribution`; other rows stay as they are",
+    )
     parser.add_argument("--quick", action="store_true", help="one pair each; measures nothing")
     read = parser.parse_args(arguments)
     unknown = [name for name in read.names if name not in BENCHES]

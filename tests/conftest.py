@@ -1,12 +1,17 @@
-"""Shapes in signatures are checked at run time: at every call that a test makes into the modules named here."""
+"""Shapes in signatures are checked at run time: at every call that a test makes into the modules named here.
+
+And one process runs tests with a browser and tests with an event loop of their own.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 from beartype import beartype
 from jaxtyping import install_import_hook
 
@@ -41,3 +46,17 @@ def shapes(function: Callable[..., Any]) -> Callable[..., Any]:
 assert "cutaway.models" not in sys.modules
 sys.modules["cutaway_test_shapes"] = sys.modules[__name__]
 install_import_hook(CHECKED, "cutaway_test_shapes.shapes")
+
+
+@pytest.fixture(autouse=True)
+def _no_loop_of_a_browser(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Playwright's event loop counts as running until its browser is closed: other tests start loops of their own."""
+    running = asyncio._get_running_loop()
+    if running is None or request.node.get_closest_marker("browser"):
+        yield
+        return
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(running)

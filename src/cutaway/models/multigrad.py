@@ -45,7 +45,7 @@ EMBED = Site("embed")
 # A graph of more tokens leaves the caches of a CPU: its backward passes wait for memory.
 CPU_TOKENS = 512
 # Tokens of as many targets as are differentiated together.
-BACKWARD_TOKENS = {"cpu": 384, "cuda": 16384}
+BACKWARD_TOKENS = {"cpu": 768, "cuda": 16384}
 
 
 @dataclass(frozen=True, eq=False)

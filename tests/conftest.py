@@ -52,7 +52,7 @@ install_import_hook(CHECKED, "cutaway_test_shapes.shapes")
 def _no_loop_of_a_browser(request: pytest.FixtureRequest) -> Iterator[None]:
     """Playwright's event loop counts as running until its browser is closed: other tests start loops of their own."""
     running = asyncio._get_running_loop()
-    if running is None or request.node.get_closest_marker("browser"):
+    if running is None or "playwright" in request.fixturenames:
         yield
         return
     asyncio._set_running_loop(None)

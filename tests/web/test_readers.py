@@ -48,7 +48,7 @@ def p99(seconds: Sequence[float]) -> float:
 def busy(server: Server) -> Any:
     """A job that runs all the while."""
     body = {"kind": "method", "model": server.model, "method": "patching", "task": "ioi", "parameters": {}}
-    job = server.post("/api/jobs", {**body, "task_parameters": {"n": 5000}}).json["id"]
+    job = server.post("/api/jobs", {**body, "task_parameters": {"n": 20000}}).json["id"]
     server.wait(job, "running")
     yield job
     server.post(f"/api/jobs/{job}/cancel")

@@ -104,12 +104,16 @@ def _views(targets: Targets, title: str) -> tuple[views.View, ...]:
 
 
 def _largest(data: xr.Dataset) -> dict[str, Metric]:
-    """The token with the largest attribution to the first target of the first prompt, and its part of the whole."""
-    first = data["attribution"].isel({dim: 0 for dim in data["attribution"].dims if dim != "position"})
-    sizes = np.abs(first.values)
-    place = int(np.nanargmax(first.values))
-    whole = float(np.nansum(sizes))
+    """The token with the largest attribution to the first target that has any, and its part of the whole."""
+    tokens, values = data["token"].values, data["attribution"].values
+    rows = values.reshape(len(tokens), -1, values.shape[-1])  # [prompt, target, position]
+    known = np.argwhere(~np.isnan(rows).all(axis=-1))
+    if not len(known):
+        return {}
+    prompt, target = known[0]
+    first = rows[prompt, target]
+    place, whole = int(np.nanargmax(first)), float(np.nansum(np.abs(first)))
     return {
-        "largest_token": str(data["token"].values[0, place]),
-        "largest_share": float(sizes[place] / whole) if whole else 0.0,
+        "largest_token": str(tokens[prompt, place]),
+        "largest_share": float(abs(first[place]) / whole) if whole else 0.0,
     }

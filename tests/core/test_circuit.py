@@ -106,6 +106,86 @@ def test_pictures_show_arrows_between_parts(tmp_path: Path) -> None:
     assert Circuit.of_edges(GRAPH, []).to_views() == ()
 
 
+PLACES = ("s1", "end", "elsewhere")
+AT = (
+    "embed -> v[0].head[0]@s1",
+    "embed -> k[0].head[0]@elsewhere",
+    "embed -> q[0].head[1]@end",
+    "z[0].head[1] -> mlp_in[1]@end",
+    "mlp_contrib[1] -> logits@end",
+)
+
+
+def test_a_circuit_of_edges_at_positions(tmp_path: Path) -> None:
+    circuit = Circuit.of_edges(GRAPH, AT, positions=PLACES)
+    assert (circuit.n_edges, circuit.most_edges, circuit.parts) == (
+        5,
+        3 * GRAPH.n_edges,
+        ("embed", "z[0].head[1]", "mlp_contrib[1]"),
+    )
+    assert {str(edge) for edge in circuit.edge_list()} == set(AT)
+    circuit.artifact().save(tmp_path / "circuit.safetensors")
+    again = Circuit.from_artifact(GRAPH, Artifact.load(tmp_path / "circuit.safetensors"))
+    assert again.positions == PLACES and np.array_equal(again.edges, circuit.edges)
+    one = Circuit.of_edges(GRAPH, [*AT[:4], "embed -> v[0].head[0]@end"], positions=PLACES)
+    found = circuit.diff(one)
+    assert list(map(str, found.only_first)) == [AT[4]]
+    assert list(map(str, found.only_second)) == ["embed -> v[0].head[0]@end"]
+    assert set(map(str, found.both)) == set(AT[:4])
+
+
+def test_all_positions_of_a_circuit_are_one_without() -> None:
+    scores = np.random.default_rng(0).normal(size=(*GRAPH.shape, 3))
+    circuit = Circuit.of_edges(GRAPH, AT, scores, positions=PLACES)
+    whole = circuit.everywhere()
+    assert {str(edge) for edge in whole.edge_list()} == {edge.partition("@")[0] for edge in AT}
+    assert np.allclose(whole.scores[GRAPH.exists], scores.sum(axis=2)[GRAPH.exists])
+    assert np.array_equal(np.isnan(whole.scores), ~GRAPH.exists)
+    assert Circuit.of_edges(GRAPH, WAY).everywhere().diff(Circuit.of_edges(GRAPH, WAY)).overlap == 1.0
+    with pytest.raises(MethodError, match=r"one circuit is at s1, end, elsewhere, the other at all positions"):
+        circuit.diff(whole)
+    with pytest.raises(MethodError, match=r"at 3 positions \(s1, end, elsewhere\);.*Take circuit.everywhere"):
+        circuit.connected()
+    with pytest.raises(MethodError, match="targets, and the circuit 2 positions"):
+        Circuit(GRAPH, circuit.edges, circuit.scores, {}, PLACES[:2])
+
+
+def test_a_circuit_without_positions_is_kept_as_it_always_was() -> None:
+    assert set(Circuit.of_edges(GRAPH, WAY).artifact().about) == {"sources", "targets", "n_edges", "found"}
+    assert set(Circuit.of_edges(GRAPH, WAY).dataset().data_vars) == {
+        "circuit_source",
+        "circuit_target",
+        "circuit_edge",
+        "circuit_score",
+    }
+
+
+def test_pictures_of_positions_have_arrows_within_and_attention_between() -> None:
+    circuit = Circuit.of_edges(GRAPH, AT, np.full((*GRAPH.shape, 3), 0.5), positions=PLACES)
+    data = circuit.dataset(headings=("s1", "end", "…"))
+    arrows = list(
+        zip(data["circuit_source"].values, data["circuit_target"].values, data["circuit_edge"].values, strict=True)
+    )
+    assert set(arrows) == {
+        ("embed@s1", "v[0].head[0]@s1", AT[0]),
+        ("embed@elsewhere", "k[0].head[0]@elsewhere", AT[1]),
+        ("embed@end", "z[0].head[1]@end", AT[2]),
+        ("z[0].head[1]@end", "mlp_contrib[1]@end", AT[3]),
+        ("mlp_contrib[1]@end", "logits@end", AT[4]),
+        ("v[0].head[0]@s1", "z[0].head[1]@end", "attention"),
+        ("k[0].head[0]@elsewhere", "z[0].head[1]@end", "attention"),
+    }
+    assert np.isnan(data["circuit_score"].values[data["circuit_edge"].values == "attention"]).all()
+    assert np.isfinite(data["circuit_score"].values[data["circuit_edge"].values != "attention"]).all()
+    assert data["circuit_heading"].values.tolist() == ["s1", "end", "…"]
+    assert set(data["edge_at_position"].values) == set(AT)
+    drawn, listed = circuit.to_views()
+    assert drawn.roles["position"] == "circuit_position" and len(listed.roles) == 2
+    Result(data, views=(drawn, listed))
+    early = Circuit.of_edges(GRAPH, ["embed -> v[0].head[0]@end", "z[0].head[1] -> mlp_in[1]@s1"], positions=PLACES)
+    assert "attention" not in early.dataset()["circuit_edge"].values  # what is read later is not written earlier
+
+
 def test_sizes_are_one_edge_at_least() -> None:
     assert sizes_of(GRAPH, (1e-9, 1.0)) == [1, GRAPH.n_edges]
 

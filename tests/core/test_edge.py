@@ -50,6 +50,29 @@ def test_an_edge_parses_what_it_prints(source, target):
     assert hash(Edge.parse(str(edge))) == hash(edge)
 
 
+@given(sources, targets, st.one_of(st.integers(-9, 40), st.sampled_from(["s2", "end", "elsewhere"])))
+def test_an_edge_at_a_position_parses_what_it_prints(source, target, position):
+    edge = Edge(source, target, position)
+    assert str(edge) == f"{source} -> {target}@{position}"
+    assert Edge.parse(str(edge)) == edge
+    assert Edge.parse(f"{source}@{position} -> {target}@{position}") == edge
+    assert Edge.parse(f"{source}@{position} -> {target}") == edge
+    assert edge != edge.everywhere == Edge(source, target)
+
+
+def test_a_matrix_with_positions_has_edges_at_one_or_at_all():
+    graph = toy()
+    mask = graph.mask(["embed -> q[0].head[0]@s2", "embed -> logits"], ("s2", "end"))
+    assert mask.shape == (*graph.shape, 2)
+    assert mask[graph.number("embed -> q[0].head[0]")].tolist() == [True, False]
+    assert mask[graph.number("embed -> logits")].tolist() == [True, True]
+    assert mask.sum() == 3
+    with pytest.raises(SiteError, match=r"at no position that there is: did you mean 'end'"):
+        graph.mask(["embed -> logits@ends"], ("s2", "end"))
+    with pytest.raises(SiteError, match="here edges are taken at all positions. Write 'embed -> logits'"):
+        graph.number("embed -> logits@end")
+
+
 def test_other_names_of_what_parts_add():
     assert str(Edge.parse("mlp_out[2]->final")) == "mlp_contrib[2] -> logits"
     assert str(Edge.parse("resid_pre[0] -> attn_in[1]")) == "embed -> attn_in[1]"
@@ -63,7 +86,11 @@ def test_other_names_of_what_parts_add():
         ("embed -> z[1].head[0]", "is no target of an edge"),
         ("z[3] -> logits", r"a head has a number. Write 'z\[3\].head\[0\]'"),
         ("embed -> q[1]", "a head has a number"),
-        ("embed -> mlp_in[1]@-1", "at all positions"),
+        (
+            "embed@s1 -> mlp_in[1]@end",
+            "from 'embed@s1' to 'mlp_in.1.@end', another position: .*Write 'embed -> mlp_in.1.@end'",
+        ),
+        ("embed -> mlp_in[1]@2:4", "names several positions: an edge has one"),
         ("z[*].head[0] -> logits", "one part to one part"),
     ],
 )

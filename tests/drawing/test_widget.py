@@ -130,6 +130,7 @@ def _awkward() -> Result:
         views.histogram(value="grid", bins=4),
         views.graph(source="start", target="end", weight="weight", node="name"),
         views.graph(source="start", target="end"),
+        views.graph(source="start", target="end", node="name", position="name", heading="name"),
         views.table(columns=["layer", "name", "flag", "count", "percent"]),
         views.table(columns=["grid", "position"], at={"layer": 12, "prompt": 0}),
         views.text(value="title"),

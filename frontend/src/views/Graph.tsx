@@ -3,8 +3,11 @@
 import { useMemo, useRef, useState, type KeyboardEvent } from "react";
 import type { Network } from "./framing";
 import { graphLayout, type GraphEdge, type GraphLayout, type GraphStop } from "./graphLayout";
+import { saidOfEdge, saidOfNode } from "./graphWords";
 import { Empty, Hint, Spoken, type Pointed } from "./Hint";
 import { colour, css } from "./palette";
+import { PositionGraph } from "./PositionGraph";
+import { sitesAtPositions } from "./positionLayout";
 import { cut, roomFor, useWidth } from "./surroundings";
 import { Tree } from "./Tree";
 import { treeOf } from "./treeLayout";
@@ -15,9 +18,11 @@ const HIGH = 22;
 const SIGNS = { name: "diverging", low: -1, high: 1 } as const;
 const FIRST_ARROWS = 120;
 
-/** A graph in columns, or a tree where it is one. */
+/** A graph in columns, by layer and position where it names positions, or a tree where it is one. */
 export function Graph(props: Drawn<Network>) {
+  const sites = useMemo(() => sitesAtPositions(props.panel), [props.panel]);
   const tree = useMemo(() => treeOf(props.panel), [props.panel]);
+  if (sites) return <PositionGraph {...props} sites={sites} />;
   return tree ? <Tree {...props} tree={tree} /> : <Columns {...props} />;
 }
 
@@ -38,23 +43,8 @@ function Columns({ panel, title, theme, height = 620, hover, onHover, onSelect }
   const linked = panel.nodeDim === undefined ? undefined : hover?.[panel.nodeDim];
   const strongest = Math.max(...layout.edges.map(({ weight }) => Math.abs(weight) || 0), 0) || 1;
   const nodeOf = (index: number) => layout.nodes[index];
-  const saidEdge = (edge: GraphEdge) => {
-    const ends = `${nodeOf(edge.source)?.label} → ${nodeOf(edge.target)?.label}`;
-    const many = edge.members.length > 1 ? `, sum of ${edge.members.length} arrows` : "";
-    return panel.weightName ? `${ends}: ${panel.weightName} ${figure(edge.weight, signs)}${many}` : `${ends}${many}`;
-  };
-  const saidNode = (index: number): string[] => {
-    const edges = layout.edges.filter((edge) => edge.source === index || edge.target === index);
-    const strong = edges.sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight)).slice(0, 6);
-    const node = nodeOf(index);
-    const members = node && node.members.length > 1 ? node.members.map((i) => panel.nodes[i]).slice(0, 8) : [];
-    return [
-      node?.label ?? "",
-      ...(members.length ? [`${members.join(", ")}${node && node.members.length > 8 ? ", …" : ""}`] : []),
-      ...strong.map(saidEdge),
-      ...(edges.length > strong.length ? [`and ${edges.length - strong.length} more arrows`] : []),
-    ];
-  };
+  const saidEdge = (edge: GraphEdge) => saidOfEdge(panel, layout.nodes, edge, signs);
+  const saidNode = (index: number) => saidOfNode(panel, layout.nodes, layout.edges, index, signs);
   const move = (index: number | null, speak = false) => {
     setAt(index);
     const place = index === null ? undefined : places.nodes[index];

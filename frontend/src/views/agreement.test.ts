@@ -135,6 +135,7 @@ function compare(ours: Panel, theirs: any): void {
       expect([panel.nodes, panel.sources, panel.targets]).toEqual([theirs.nodes, theirs.sources, theirs.targets]);
       same(panel.weights, theirs.weights);
       expect(panel.weightName).toBe(theirs.weight_name);
+      expect([panel.positions ?? [], panel.headings ?? []]).toEqual([theirs.positions, theirs.headings]);
     },
     table: () => {
       const panel = ours as TablePanel;

@@ -121,6 +121,9 @@ export interface Network {
   nodeDim?: string | undefined;
   /** The dimension of the arrows. */
   edgeDim?: string | undefined;
+  /** Names of positions in their order, and what stands above each, where nodes are sites at them. */
+  positions?: string[] | undefined;
+  headings?: string[] | undefined;
 }
 
 export interface TablePanel {
@@ -372,7 +375,13 @@ function network(resolved: Resolved, arrays: Arrays): Network {
     weightName: weight ? nameOf(resolved, "weight") : "",
     nodeDim: node?.dims[0],
     edgeDim: sides[0]?.dims[0],
+    positions: words(arrays["position"]),
+    headings: words(arrays["heading"]),
   };
+}
+
+function words(array: NdArray | undefined): string[] | undefined {
+  return array && Array.from(array.data as ArrayLike<Item>, String);
 }
 
 function table(resolved: Resolved, arrays: Arrays): TablePanel {

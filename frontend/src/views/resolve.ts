@@ -43,7 +43,7 @@ const ROLE_DIMS: Readonly<Record<string, Readonly<Record<string, readonly number
   bars: { value: [1, 2], label: [1], low: [1, 2], high: [1, 2], group: [1] },
   scatter: { x: [1, 2], y: [1, 2], label: [1, 2], value: [1, 2] },
   histogram: { value: [], group: [] },
-  graph: { source: [1], target: [1], weight: [1], node: [1] },
+  graph: { source: [1], target: [1], weight: [1], node: [1], position: [1], heading: [1] },
   table: {},
   text: { value: [0, 1] },
 };

@@ -4,9 +4,12 @@
     circuit.n_edges, circuit.parts, circuit.connected()
     circuit.artifact().save("ioi.safetensors");  Circuit.from_artifact(graph, Artifact.load("ioi.safetensors"))
     circuit.diff(other)
+    Circuit.of_edges(graph, ["embed -> q[1].head[0]@end", ...], positions=("s1", "end", "elsewhere"))
 
 A circuit belongs to the graph of its network (`cutaway.models.edges.graph_of(model)`): an artifact names its edges as
 text, and is refused by a network that does not have them. A circuit of nodes is the one of all edges between them.
+A circuit can also hold edges at positions [@haklay2025]: named ones of a task, or token numbers; its arrays then have a third
+dimension.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from numpy.typing import NDArray
 
 from cutaway.core import view as views
 from cutaway.core.artifact import Artifact
+from cutaway.core.circuit_picture import dataset, to_views
 from cutaway.core.edge import Bools, Edge, EdgeGraph
 from cutaway.core.errors import MethodError, SiteError
 from cutaway.core.site import Site
@@ -51,9 +55,10 @@ class Circuit:
 
     Attributes:
         graph: the network's edges.
-        edges: which of them are in the circuit [source, target].
-        scores: how much each edge of the network matters [source, target]; NaN where that is not known.
+        edges: which of them are in the circuit [source, target]; with positions [source, target, position].
+        scores: how much each edge of the network matters, of the same shape; NaN where that is not known.
         found: what for and how: model, task, method, parameters; JSON values.
+        positions: names of positions, in the order in which they stand in the prompts; empty: edges are at all of them.
 
     Raises:
         MethodError: arrays of another shape than the graph, or edges that the network does not have.
@@ -63,23 +68,27 @@ class Circuit:
     edges: Bools
     scores: Floats
     found: Mapping[str, Any] = field(default_factory=dict)
+    positions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        wanted = (*self.graph.shape, len(self.positions)) if self.positions else self.graph.shape
         for name in ("edges", "scores"):
-            if getattr(self, name).shape != self.graph.shape:
+            if getattr(self, name).shape != wanted:
+                labels = f", and the circuit {len(self.positions)} positions" if self.positions else ""
                 raise MethodError(
                     f"the {name} of a circuit have the shape {getattr(self, name).shape};",
-                    f"this network has {self.graph.shape[0]} sources and {self.graph.shape[1]} targets.",
+                    f"this network has {self.graph.shape[0]} sources and {self.graph.shape[1]} targets{labels}.",
                 )
-        if bool((self.edges & ~self.graph.exists).any()):
-            source, target = np.argwhere(self.edges & ~self.graph.exists)[0]
+        if bool((self.anywhere & ~self.graph.exists).any()):
+            source, target = np.argwhere(self.anywhere & ~self.graph.exists)[0]
             raise MethodError(
                 f"the circuit holds '{self.graph.sources[source]} -> {self.graph.targets[target]}',",
                 "which this network does not have.",
             )
 
     def __repr__(self) -> str:
-        return f"Circuit({self.n_edges} of {self.graph.n_edges} edges, {len(self.parts)} parts)"
+        places = f" at {len(self.positions)} positions" if self.positions else ""
+        return f"Circuit({self.n_edges} of {self.most_edges} edges{places}, {len(self.parts)} parts)"
 
     # --- making one ----------------------------------------------------------------------------------------------
 
@@ -89,11 +98,13 @@ class Circuit:
         edges: Iterable[Edge | str] | Bools,
         scores: Floats | None = None,
         found: Mapping[str, Any] | None = None,
+        positions: Sequence[str] = (),
     ) -> Circuit:
-        """A circuit of named edges, or of a boolean matrix [source, target]."""
-        mask = edges.astype(bool) if isinstance(edges, np.ndarray) else graph.mask(edges)
-        known = np.full(graph.shape, np.nan) if scores is None else np.where(graph.exists, scores, np.nan)
-        return Circuit(graph, mask, known.astype(float), dict(found or {}))
+        """A circuit of named edges, or of a boolean matrix [source, target]; with positions [source, target, position]."""
+        mask = edges.astype(bool) if isinstance(edges, np.ndarray) else graph.mask(edges, positions)
+        exists = graph.exists[:, :, None] if positions else graph.exists
+        known = np.full(mask.shape, np.nan) if scores is None else np.where(exists, scores, np.nan)
+        return Circuit(graph, mask, known.astype(float), dict(found or {}), tuple(positions))
 
     @staticmethod
     def of_nodes(graph: EdgeGraph, nodes: Iterable[Site | str], found: Mapping[str, Any] | None = None) -> Circuit:
@@ -113,18 +124,28 @@ class Circuit:
 
     @property
     def n_edges(self) -> int:
-        """Number of edges."""
+        """Number of edges; one at two positions counts twice."""
         return int(self.edges.sum())
+
+    @property
+    def most_edges(self) -> int:
+        """How many edges there are to choose from: those of the network, at each position."""
+        return self.graph.n_edges * max(1, len(self.positions))
 
     @property
     def share(self) -> float:
         """The edges of the circuit as a share of all edges."""
-        return self.n_edges / self.graph.n_edges
+        return self.n_edges / self.most_edges
+
+    @cached_property
+    def anywhere(self) -> Bools:
+        """The edges that the circuit has at any position [source, target]."""
+        return np.asarray(self.edges.any(axis=2), dtype=bool) if self.positions else self.edges
 
     @cached_property
     def sources(self) -> Bools:
         """Which sources the circuit uses [source]: those with an edge out of them."""
-        return np.asarray(self.edges.any(axis=1), dtype=bool)
+        return np.asarray(self.anywhere.any(axis=1), dtype=bool)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -135,10 +156,28 @@ class Circuit:
         """The edges, those with the largest scores first."""
         rows = np.argwhere(self.edges)
         size = -np.abs(np.nan_to_num(self.scores[tuple(rows.T)]))
-        return [self.graph.edge(int(s), int(t)) for s, t in rows[np.argsort(size, kind="stable")]]
+        return [self._edge(*map(int, place)) for place in rows[np.argsort(size, kind="stable")]]
+
+    def everywhere(self) -> Circuit:
+        """The circuit of the same edges at all positions; the score of each is the sum over its positions."""
+        if not self.positions:
+            return self
+        known = np.where(np.isnan(self.scores).all(axis=2), np.nan, np.nansum(self.scores, axis=2))
+        return Circuit(self.graph, self.anywhere, known, self.found)
+
+    def require_all_positions(self, what: str) -> None:
+        """Refuse a circuit whose edges are at positions, where `what` takes edges at all of them."""
+        if self.positions:
+            raise MethodError(
+                f"the circuit has edges at {len(self.positions)} positions ({', '.join(self.positions[:6])}"
+                f"{', …' if len(self.positions) > 6 else ''});",
+                f"{what} takes edges at all positions.",
+                "Take circuit.everywhere(), the same edges at all of them.",
+            )
 
     def connected(self) -> tuple[Circuit, int]:
         """The circuit without edges that lie on no way from `embed` to `logits`, and how many these were."""
+        self.require_all_positions("cutting a circuit to what is connected")
         kept = self.graph.connected(self.edges, from_embed=True)
         return replace(self, edges=kept), self.n_edges - int(kept.sum())
 
@@ -146,8 +185,27 @@ class Circuit:
         """What this circuit and another one of the same network share, and what only one of them has."""
         if self.graph.sources != other.graph.sources or self.graph.targets != other.graph.targets:
             raise MethodError("the circuits belong to different networks;", "circuits of one network are compared.")
+        if self.positions != other.positions:
+            said = [", ".join(one.positions) or "all positions" for one in (self, other)]
+            raise MethodError(
+                f"one circuit is at {said[0]}, the other at {said[1]};",
+                "circuits at the same positions are compared.",
+                "Compare circuit.everywhere() of both.",
+            )
         masks = (self.edges & other.edges, self.edges & ~other.edges, other.edges & ~self.edges)
-        return Difference(*(tuple(self.graph.edges(mask)) if mask.any() else () for mask in masks))
+        return Difference(*(tuple(self._edges(mask)) for mask in masks))
+
+    def _edges(self, mask: Bools) -> list[Edge]:
+        """The edges of an array of the circuit's shape, target by target."""
+        order = np.argwhere(np.swapaxes(mask, 0, 1))
+        return [self._edge(int(source), int(target), *map(int, place)) for target, source, *place in order]
+
+    def _edge(self, source: int, target: int, position: int | None = None) -> Edge:
+        edge = self.graph.edge(source, target)
+        if position is None:
+            return edge
+        name = self.positions[position]
+        return replace(edge, position=int(name) if name.lstrip("-").isdigit() else name)
 
     # --- keeping -------------------------------------------------------------------------------------------------
 
@@ -160,7 +218,7 @@ class Circuit:
             "targets": [str(site) for site in self.graph.targets],
             "n_edges": self.n_edges,
             "found": dict(self.found),
-        }
+        } | ({"positions": list(self.positions)} if self.positions else {})
         tensors = {"edges": torch.from_numpy(self.edges.copy()), "scores": torch.from_numpy(self.scores.copy())}
         return Artifact(KIND, tensors, about)
 
@@ -182,47 +240,30 @@ class Circuit:
                 "Open the model that it was found in.",
             )
         edges, scores = (artifact.tensors[name].numpy() for name in ("edges", "scores"))
-        return Circuit(graph, edges.astype(bool), scores.astype(float), dict(artifact.about["found"]))
+        positions = tuple(artifact.about.get("positions", ()))
+        return Circuit(graph, edges.astype(bool), scores.astype(float), dict(artifact.about["found"]), positions)
 
     # --- pictures ------------------------------------------------------------------------------------------------
 
-    def dataset(self, most: int = 400) -> xr.Dataset:
+    def dataset(self, most: int = 400, headings: Sequence[str] = ()) -> xr.Dataset:
         """Arrows for a graph: `circuit_source`, `circuit_target`, `circuit_score` and `circuit_edge` along `arrow`.
 
         Nodes are parts, named by what they write. An edge into keys that several heads share is an arrow to each of
         those heads that the circuit uses. The `most` edges with the largest scores are taken.
+
+        Where the circuit has positions, nodes are parts at positions, and keys and values are nodes of their own: an arrow
+        without a score leads from them to what attention writes at another position. `circuit_position` and
+        `circuit_heading` are the columns: the names of the positions, and what is written above them.
+
+        Args:
+            most: how many edges.
+            headings: words for the positions, such as their tokens; by default their names.
         """
-        arrows = [arrow for edge in self.edge_list()[:most] for arrow in self._arrows(edge)]
-        known = np.array([score for _, _, score, _ in arrows], dtype=float)
-        columns = {
-            "circuit_source": [source for source, _, _, _ in arrows],
-            "circuit_target": [target for _, target, _, _ in arrows],
-            "circuit_edge": [edge for _, _, _, edge in arrows],
-        }
-        found = xr.Dataset({name: ("arrow", np.array(column, dtype=object)) for name, column in columns.items()})
-        found["circuit_score"] = ("arrow", np.where(np.isnan(known), 1.0, known))
-        found["circuit_score"].attrs["long_name"] = "score" if np.isfinite(known).any() else "the circuit"
-        found["circuit_edge"].attrs["long_name"] = "edge"
-        return found
+        return dataset(self, most, headings)
 
     def to_views(self, title: str = "The circuit") -> tuple[views.View, ...]:
         """The graph and the table of the arrows in `dataset()`."""
-        if not self.n_edges:
-            return ()
-        note = "Nodes are parts, named by what they write; columns are layers."
-        return (
-            views.graph(
-                source="circuit_source", target="circuit_target", weight="circuit_score", title=title, note=note
-            ),
-            views.table(columns=["circuit_edge", "circuit_score"], title="Edges of the circuit"),
-        )
-
-    def _arrows(self, edge: Edge) -> list[tuple[str, str, float, str]]:
-        source, target = self.graph.number(edge)
-        score = float(self.scores[source, target])
-        fed = [str(site) for site, does in zip(self.graph.sources, self.graph.feeds[target], strict=True) if does]
-        used = [name for name in fed if name in set(self.parts)] or fed[:1] or [str(edge.target)]
-        return [(str(edge.source), name, score, str(edge)) for name in used]
+        return to_views(self, title)
 
 
 def source_row(graph: EdgeGraph, node: Site | str) -> int:
@@ -249,13 +290,14 @@ def between(graph: EdgeGraph, nodes: Bools) -> Bools:
 
 
 def largest(graph: EdgeGraph, scores: Floats, count: int) -> Bools:
-    """The `count` edges with the largest scores [source, target]; equal scores go by their order in the graph."""
+    """The `count` edges (at positions) with the largest scores, in their shape; equal scores go by their order."""
+    exists = graph.exists if scores.ndim == 2 else np.repeat(graph.exists[:, :, None], scores.shape[2], axis=2)
     flat = np.nan_to_num(scores, nan=-np.inf).reshape(-1)
-    order = np.lexsort((np.arange(flat.size), -flat, ~graph.exists.reshape(-1)))  # edges that exist first
-    chosen = order[: min(count, graph.n_edges)]
+    order = np.lexsort((np.arange(flat.size), -flat, ~exists.reshape(-1)))  # edges that exist first
+    chosen = order[: min(count, int(exists.sum()))]
     mask = np.zeros(flat.shape, dtype=bool)
     mask[chosen] = True
-    kept: Bools = mask.reshape(graph.shape) & graph.exists
+    kept: Bools = mask.reshape(scores.shape) & exists
     return kept
 
 

@@ -3,6 +3,7 @@
     z[3].head[2] -> q[7].head[1]     what head 2 of layer 3 writes, as the queries of head 1 of layer 7 see it
     embed -> mlp_in[0]               the embeddings, as the MLP of layer 0 sees them
     mlp_contrib[4] -> logits         what the MLP of layer 4 writes, as the logits see it
+    z[3].head[2] -> k[7].head[0]@s1  the same at one position: what is written and read at the token `s1` [@haklay2025]
 
 Sources are `embed` (the stream that enters layer 0: token and position embeddings), `z[l].head[h]` (a head),
 `attn_contrib[l]` (a whole attention branch, where its heads do not add up to it) and `mlp_contrib[l]`. Targets are
@@ -12,7 +13,8 @@ Sources are `embed` (the stream that enters layer 0: token and position embeddin
 
 The *residual view* [@elhage2021]: what a part reads is the sum of what all earlier parts wrote, so a network is a
 graph with an edge from every source to every later target, and an edge can be changed alone. A set of edges is a
-boolean matrix [source, target]: `EdgeGraph` numbers both.
+boolean matrix [source, target]: `EdgeGraph` numbers both; a set of edges at positions is one [source, target, position].
+An edge stays at its position: what moves between positions does so inside a head, from its key and value to its query.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutaway.core.errors import SiteError, nearest
-from cutaway.core.site import Site
+from cutaway.core.site import Site, Span
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -33,6 +35,7 @@ Ints = NDArray[np.int64]
 SOURCES = ("embed", "z", "attn_contrib", "mlp_contrib")
 TARGETS = ("q", "k", "v", "attn_in", "mlp_in", "logits")
 ARROW = "->"
+ELSEWHERE = "elsewhere"  # the position of all tokens that have no other
 _AS_SOURCE = {"mlp_out": "mlp_contrib", "attn_out": "attn_contrib", "resid_pre": "embed"}
 _AS_TARGET = {"final": "logits"}
 
@@ -44,6 +47,7 @@ class Edge:
     Attributes:
         source: `embed`, `z[l].head[h]`, `attn_contrib[l]` or `mlp_contrib[l]`.
         target: `q[l].head[h]`, `k[l].head[g]`, `v[l].head[g]`, `attn_in[l]`, `mlp_in[l]` or `logits`.
+        position: the one token at which it is written and read: a number, or a task's named position; None for all.
 
     Raises:
         SiteError: a site that is no source, or no target.
@@ -51,6 +55,7 @@ class Edge:
 
     source: Site
     target: Site
+    position: int | str | None = None
 
     def __post_init__(self) -> None:
         _refuse(self.source, SOURCES, "z", "source")
@@ -66,15 +71,35 @@ class Edge:
             raise SiteError(
                 f"{text!r} is not an edge.",
                 f"An edge is SOURCE {ARROW} TARGET,",
-                "for example 'z[3].head[2] -> q[7].head[1]' or 'embed -> mlp_in[0]'.",
+                "for example 'z[3].head[2] -> q[7].head[1]' or 'embed -> mlp_in[0]@end'.",
             )
-        return Edge(as_source(Site.parse(source.strip())), as_target(Site.parse(target.strip())))
+        ends = Site.parse(source.strip()), Site.parse(target.strip())
+        position = position_of(*ends)
+        if isinstance(position, Span):
+            raise SiteError(f"{text!r} names several positions:", "an edge has one.", f"Write '{ends[1].at(3)}'.")
+        return Edge(as_source(ends[0].at(None)), as_target(ends[1].at(None)), position)
+
+    @property
+    def everywhere(self) -> Edge:
+        """The same edge at all positions."""
+        return self if self.position is None else replace(self, position=None)
 
     def __str__(self) -> str:
-        return f"{self.source} {ARROW} {self.target}"
+        return f"{self.source} {ARROW} {self.target}" + ("" if self.position is None else f"@{self.position}")
 
     def __repr__(self) -> str:
         return f"Edge({str(self)!r})"
+
+
+def position_of(source: Site, target: Site) -> int | Span | str | None:
+    """The position that the ends of an edge name: that of the target, or of the source; `SiteError` where they differ."""
+    if source.position is not None and target.position is not None and source.position != target.position:
+        raise SiteError(
+            f"An edge would go from '{source}' to '{target}', another position:",
+            "a part reads at its own position what is written there; attention moves values between positions, within a head.",
+            f"Write '{source.at(None)} {ARROW} {target}'.",
+        )
+    return source.position if target.position is None else target.position
 
 
 def as_source(site: Site) -> Site:
@@ -97,7 +122,7 @@ def _refuse(site: Site, kinds: Sequence[str], headed: str, role: str) -> None:
     if site.is_pattern or site.position is not None or site.unit is not None or site.stack:
         raise SiteError(
             f"'{site}' is no {role} of an edge:",
-            "an edge joins one part to one part, at all positions.",
+            "an edge joins one part to one part.",
             f"Write for example '{Site(site.kind, *(() if site.layer is None else (3,)))}'.",
         )
     if (site.kind in headed) != (site.head is not None):
@@ -160,6 +185,12 @@ class EdgeGraph:
     def number(self, edge: Edge | str) -> tuple[int, int]:
         """Row and column of an edge; `SiteError` says why where this network does not have it."""
         edge = Edge.parse(edge)
+        if edge.position is not None:
+            raise SiteError(
+                f"'{edge}' is an edge at one position;",
+                "here edges are taken at all positions.",
+                f"Write '{edge.everywhere}', or give the positions that there are.",
+            )
         source = _find(edge.source, self.source_number, "source")
         target = _find(edge.target, self.target_number, "target")
         if not self.exists[source, target]:
@@ -179,11 +210,20 @@ class EdgeGraph:
         chosen = self.exists if mask is None else np.asarray(mask, dtype=bool) & self.exists
         return [self.edge(int(source), int(target)) for target, source in np.argwhere(chosen.T)]
 
-    def mask(self, edges: Iterable[Edge | str] = ()) -> Bools:
-        """The matrix [source, target] of a set of edges."""
-        found = np.zeros(self.shape, dtype=bool)
-        for edge in edges:
-            found[self.number(edge)] = True
+    def mask(self, edges: Iterable[Edge | str] = (), positions: Sequence[str] = ()) -> Bools:
+        """The matrix of a set of edges [source, target]; with the names of positions [source, target, position].
+
+        Args:
+            edges: where there are positions, an edge without one is taken at all of them.
+            positions: their names, as `Edge.position` has them.
+        """
+        found = np.zeros((*self.shape, len(positions)) if positions else self.shape, dtype=bool)
+        for edge in map(Edge.parse, edges):
+            place = self.number(edge.everywhere if positions else edge)
+            if positions and edge.position is not None:
+                found[(*place, position_number(edge, positions))] = True
+            else:
+                found[place] = True
         return found
 
     def connected(self, mask: Bools, *, from_embed: bool = False) -> Bools:
@@ -226,6 +266,13 @@ class EdgeGraph:
         if site.head is not None:
             return f"{site.layer}.{site.head}"
         return f"{'mlp' if site.kind.startswith('mlp') else 'attention'} {site.layer}"
+
+
+def position_number(edge: Edge, positions: Sequence[str]) -> int:
+    """Which of the named positions an edge is at; `SiteError` where it is at none of them."""
+    if str(edge.position) not in positions:
+        raise SiteError(f"'{edge}' is at no position that there is:", nearest(str(edge.position), positions))
+    return list(positions).index(str(edge.position))
 
 
 def _layer(site: Site, without: int) -> int:

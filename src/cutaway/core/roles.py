@@ -82,6 +82,8 @@ ROLES: Mapping[str, Mapping[str, Role]] = MappingProxyType(
             "target": Role((1,)),
             "weight": Role((1,), False, True),
             "node": Role((1,), False),
+            "position": Role((1,), False),
+            "heading": Role((1,), False),
         },
         "table": {},
         "text": {"value": Role((0, 1))},
@@ -190,6 +192,8 @@ def _refuse_misfits(view: View, arrays: Mapping[str, xr.DataArray]) -> None:
         case "graph":
             _same_dims(view, "target", arrays["target"].dims, arrays["source"].dims)
             _fits(view, arrays, "weight", arrays["source"].dims)
+            if "position" in arrays:
+                _fits(view, arrays, "heading", arrays["position"].dims)
         case "table":
             for role, array in arrays.items():
                 _same_dims(view, role, array.dims, arrays["column 1"].dims)

@@ -179,12 +179,19 @@ def graph(
     target: str,
     weight: str | None = None,
     node: str | None = None,
+    position: str | None = None,
+    heading: str | None = None,
     at: Mapping[str, Place] | None = None,
     title: str = "",
     note: str = "",
 ) -> View:
-    """Arrows from `source` to `target`: names of nodes, or indices into `node`, one element an arrow."""
+    """Arrows from `source` to `target`: names of nodes, or indices into `node`, one element an arrow.
+
+    Where all nodes are sites at positions (`z[3].head[2]@end`), rows are layers and columns positions: `position` names them
+    in their order, `heading` says what stands above each.
+    """
     roles = {"source": source, "target": target, "weight": weight, "node": node}
+    roles |= {"position": position, "heading": heading}
     return _view("graph", roles, at, title, note)
 
 

@@ -225,6 +225,8 @@ def _network(arrays: dict[str, xr.DataArray]) -> Network:
         targets=tuple(place[end] for end in ends[1]),
         weights=weights,
         weight_name=named(arrays["weight"]) if "weight" in arrays else "",
+        positions=tuple(map(str, arrays["position"].values.tolist())) if "position" in arrays else (),
+        headings=tuple(map(str, arrays["heading"].values.tolist())) if "heading" in arrays else (),
     )
 
 

@@ -114,7 +114,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Network:
-    """Arrows between nodes: source and target count the nodes."""
+    """Arrows between nodes: source and target count the nodes; positions are columns, where nodes are sites at them."""
 
     nodes: tuple[str, ...]
     sources: tuple[int, ...]
@@ -122,6 +122,8 @@ class Network:
     weights: Numbers
     weight_name: str
     left_out: str = ""
+    positions: tuple[str, ...] = ()
+    headings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cutaway.core.circuit import Circuit, largest, sizes_of
+from cutaway.core.circuit import Circuit, largest
 from cutaway.core.edge import Bools, EdgeGraph
 from cutaway.methods.circuit_runs import Runs
 
@@ -67,8 +67,7 @@ def random_parts(circuit: Circuit, count: int, seed: int) -> list[tuple[int, ...
 
 def completeness(runs: Runs, circuit: Circuit, sets: Sequence[Sequence[int]]) -> Completeness:
     """Take the same parts out of the circuit and out of the whole model."""
-    graph = runs.graph
-    kept = [without_nodes(edges, nodes) for edges in (circuit.edges, graph.exists) for nodes in sets]
+    kept = [without_nodes(edges, nodes) for edges in (circuit.edges, runs.exists) for nodes in sets]
     scores = runs.of(np.stack(kept)).mean(axis=1)
     return Completeness(tuple(map(tuple, sets)), scores[: len(sets)], scores[len(sets) :])
 
@@ -112,22 +111,23 @@ def curve(runs: Runs, scores: Floats, shares: Sequence[float] = SHARES) -> Curve
 
     Args:
         runs: of the task.
-        scores: of each edge [source, target]; the size counts, not the sign.
+        scores: of each edge [source, target] (at each position); the size counts, not the sign.
         shares: sizes as shares of all edges.
     """
-    sizes = sizes_of(runs.graph, shares)
+    total = int(runs.exists.sum())
+    sizes = [max(1, round(share * total)) for share in shares]
     ranked = np.where(np.isnan(scores), -np.inf, np.abs(scores))
-    kept = np.stack([runs.graph.connected(largest(runs.graph, ranked, size)) for size in sizes])
+    kept = np.stack([runs.connected(largest(runs.graph, ranked, size)) for size in sizes])
     same = agreement_with_model(runs, kept)
     divergence = runs.of(kept, runs.divergence).mean(axis=1)
-    actual = np.array(sizes) / runs.graph.n_edges
+    actual = np.array(sizes) / total
     return Curve(actual, tuple(sizes), runs.faithfulness(kept), divergence, same)
 
 
 def agreement_with_model(runs: Runs, kept: Bools) -> Floats:
     """Share of prompts on which circuits predict the token that the whole model does [circuit]."""
-    changed = runs.graph.exists[None] & ~np.concatenate([runs.graph.exists[None], kept])
-    best = runs.engine.logits(changed).argmax(dim=-1).cpu().numpy()
+    changed = runs.exists[None] & ~np.concatenate([runs.exists[None], kept])
+    best = runs.engine.logits(changed, positions=runs.positions).argmax(dim=-1).cpu().numpy()
     return np.asarray((best[1:] == best[:1]).mean(axis=1), dtype=float)
 
 

@@ -21,7 +21,7 @@ def circuit_metrics(runs: Runs, circuit: Circuit) -> dict[str, float | int]:
     divergence = runs.of([circuit], runs.divergence)
     return {
         "edges": circuit.n_edges,
-        "edges_of_model": circuit.graph.n_edges,
+        "edges_of_model": circuit.most_edges,
         "share_of_edges": circuit.share,
         "parts": len(circuit.parts),
         "metric": float(runs.whole.mean()),
@@ -33,18 +33,37 @@ def circuit_metrics(runs: Runs, circuit: Circuit) -> dict[str, float | int]:
 
 
 def random_circuits(circuit: Circuit, count: int, seed: int) -> Bools:
-    """Random circuits of as many edges [circuit, source, target].
+    """Random circuits of as many edges [circuit, source, target]; at positions, of as many edges at each of them.
 
     Edges are drawn from all of the network, but so that each lies on a way to the logits: a random set of edges
     would nearly always be cut off, and easy to beat.
     """
     random = np.random.default_rng(seed)
-    return np.stack([random_circuit(circuit, random) for _ in range(count)])
+    draw = random_circuit_at if circuit.positions else random_circuit
+    return np.stack([draw(circuit, random) for _ in range(count)])
 
 
 def random_circuit(circuit: Circuit, random: np.random.Generator) -> Bools:
     """One random circuit with as many edges as another, all on ways from the embeddings to the logits where it can be."""
-    graph, size = circuit.graph, circuit.n_edges
+    edges = random.permutation(np.argwhere(_room(circuit, random, circuit.n_edges)))
+    kept = np.zeros(circuit.graph.shape, dtype=bool)
+    kept[tuple(edges[: circuit.n_edges].T)] = True
+    return kept
+
+
+def random_circuit_at(circuit: Circuit, random: np.random.Generator) -> Bools:
+    """The same for a circuit at positions: random edges between the same random parts, as many at each position."""
+    sizes = circuit.edges.sum(axis=(0, 1)).tolist()
+    edges = np.argwhere(_room(circuit, random, max(sizes)))
+    kept = np.zeros(circuit.edges.shape, dtype=bool)
+    for position, size in enumerate(sizes):
+        kept[(*random.permutation(edges)[:size].T, position)] = True
+    return kept
+
+
+def _room(circuit: Circuit, random: np.random.Generator, size: int) -> Bools:
+    """All edges between random parts: as many parts as a circuit has, and more until there are so many edges."""
+    graph = circuit.graph
     nodes = np.array([source.kind == "embed" for source in graph.sources])
     order = random.permutation(np.flatnonzero(~nodes))
     wanted = max(1, int(circuit.sources.sum()) - 1)
@@ -53,10 +72,7 @@ def random_circuit(circuit: Circuit, random: np.random.Generator) -> Bools:
         room = between(graph, nodes)
         if place + 1 >= wanted and int(room.sum()) >= size:
             break
-    edges = random.permutation(np.argwhere(between(graph, nodes)))
-    kept = np.zeros(graph.shape, dtype=bool)
-    kept[tuple(edges[:size].T)] = True
-    return kept
+    return between(graph, nodes)
 
 
 def circuit_check(runs: Runs, circuit: Circuit, controls: int, seed: int) -> Check:
@@ -68,9 +84,10 @@ def circuit_check(runs: Runs, circuit: Circuit, controls: int, seed: int) -> Che
     kept = np.concatenate([circuit.edges[None], drawn])
     how = (
         f"Let all edges outside carry {runs.engine.other.name}; the control is random circuits of as many edges "
-        "that join the embeddings to the logits."
+        f"that join the embeddings to the logits{', as many at each position' if circuit.positions else ''}."
     )
-    claim = f"{circuit.n_edges} of {circuit.graph.n_edges} edges ({circuit.share:.1%}) carry the behaviour."
+    places = " at positions" if circuit.positions else ""
+    claim = f"{circuit.n_edges} of {circuit.most_edges} edges{places} ({circuit.share:.1%}) carry the behaviour."
     shares = runs.faithfulness(kept)
     if runs.metric.name != "kl" and np.isfinite(shares).all():
         # A circuit that overshoots is as far off as one that falls short by as much.
@@ -94,7 +111,7 @@ def layer_counts(circuit: Circuit) -> xr.Dataset:
     graph = circuit.graph
     labels = ["embed", *map(str, range(graph.n_layers)), "logits"]
     counts = np.zeros((len(labels), len(labels)))
-    rows, columns = np.nonzero(circuit.edges)
+    rows, columns = np.nonzero(circuit.edges)[:2]
     np.add.at(counts, (graph.source_layer[rows] + 1, graph.target_layer[columns] + 1), 1)
     data = xr.Dataset(
         {"edges_between_layers": (("from_layer", "to_layer"), counts[:-1, 1:])},

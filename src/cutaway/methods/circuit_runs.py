@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from cutaway.core.circuit import Circuit
 from cutaway.core.edge import Bools, EdgeGraph
+from cutaway.core.edge_paths import connected_at
 from cutaway.core.errors import TaskError
 from cutaway.core.task import EncodedTask
 from cutaway.methods.scoring import metric_for
 from cutaway.models import edges
+from cutaway.models.edge_positions import Positions
 from cutaway.models.edges import Contributions, EdgeRuns
 from cutaway.models.encode import Encoded
 from cutaway.models.metric import Metric
@@ -73,6 +75,7 @@ class Runs:
         divergence: the divergence from the whole model's prediction.
         whole, empty: the metric of the whole model and with all edges changed [prompt].
         notes: what a reader must know.
+        positions: labels of the prompts' tokens, where circuits are of edges at positions.
     """
 
     model: Model
@@ -84,15 +87,30 @@ class Runs:
     whole: Floats
     empty: Floats
     notes: tuple[str, ...] = ()
+    positions: Positions | None = None
+
+    @property
+    def exists(self) -> Bools:
+        """All edges, of the shape of a circuit: [source, target], or [source, target, position]."""
+        if self.positions is None:
+            return self.graph.exists
+        return np.repeat(self.graph.exists[:, :, None], len(self.positions.names), axis=2)
+
+    def connected(self, mask: Bools, *, from_embed: bool = False) -> Bools:
+        """The edges of a circuit that lie on a way to the logits (from the embeddings)."""
+        if self.positions is None:
+            return self.graph.connected(mask, from_embed=from_embed)
+        return connected_at(self.graph, mask, self.positions.order, from_embed=from_embed)
 
     def of(self, circuits: Sequence[Circuit] | Bools, metric: Metric | None = None) -> Floats:
         """The metric of every prompt with the edges outside of each circuit changed [circuit, prompt]."""
         kept = np.stack([c.edges for c in circuits]) if not isinstance(circuits, np.ndarray) else circuits
-        return self.without(self.graph.exists[None] & ~kept, metric)
+        return self.without(self.exists[None] & ~kept, metric)
 
     def without(self, changed: Bools, metric: Metric | None = None) -> Floats:
         """The metric of every prompt with sets of edges changed [set, source, target] -> [set, prompt]."""
-        return self.engine.scores(changed, metric or self.metric, what="circuits").double().cpu().numpy()
+        found = self.engine.scores(changed, metric or self.metric, what="circuits", positions=self.positions)
+        return found.double().cpu().numpy()
 
     def distances(self, changed: Bools, measure: Measure) -> Floats:
         """How far the model moves when sets of edges are changed: mean over prompts [set].
@@ -118,7 +136,13 @@ class Runs:
 
 
 def runs_of(
-    model: Model, encoded: EncodedTask, how: How = "contrast", *, seed: int = 0, metric: Metric | None = None
+    model: Model,
+    encoded: EncodedTask,
+    how: How = "contrast",
+    *,
+    seed: int = 0,
+    metric: Metric | None = None,
+    positions: Positions | None = None,
 ) -> Runs:
     """Learn what circuits on a task need.
 
@@ -128,6 +152,7 @@ def runs_of(
         how: what edges outside of a circuit carry.
         seed: draws the other prompts of `resample`.
         metric: another metric than the task's own.
+        positions: labels of the prompts' tokens, for circuits of edges at positions.
     """
     own, notes = (metric, ()) if metric is not None else metric_for(model, encoded)
     assert own is not None
@@ -140,4 +165,4 @@ def runs_of(
     )
     ends = np.stack([np.zeros(graph.shape, dtype=bool), graph.exists])
     whole, empty = engine.scores(ends, own).double().cpu().numpy()
-    return Runs(model, encoded, graph, engine, own, divergence, whole, empty, (*notes, *graph.notes))
+    return Runs(model, encoded, graph, engine, own, divergence, whole, empty, (*notes, *graph.notes), positions)

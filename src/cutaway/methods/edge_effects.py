@@ -1,41 +1,67 @@
 """What do sets of edges do to the metric? Effects of edges alone and together, and random sets to compare with.
 
 An effect is the change of the metric, mean over prompts, when the edges of a set carry something else. A control set
-has as many edges of the same kinds (from a head to a query, say) as the set that it stands beside.
+has as many edges of the same kinds (from a head to a query, say) as the set that it stands beside; where edges are changed
+at positions, of the same kinds at the same positions.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cutaway.core.edge import ARROW, Bools, Edge, EdgeGraph, as_source, as_target
-from cutaway.core.errors import SiteError
+from cutaway.core.edge import ARROW, Bools, Edge, EdgeGraph, as_source, as_target, position_of
+from cutaway.core.errors import ParameterError, SiteError
 from cutaway.core.result import Check
 from cutaway.core.site import Site, Span
+from cutaway.core.task import EncodedTask
 from cutaway.methods.control import compared, sets_like
+from cutaway.models.edge_positions import Positions, named, token_by_token
 from cutaway.models.edges import EdgeRuns
 
 Floats = NDArray[np.float64]
+AT_ONCE = 64
 
 
-def effects(engine: EdgeRuns, sets: Bools, metric: Callable[[Tensor], Tensor], what: str = "sets of edges") -> Floats:
+def effects(
+    engine: EdgeRuns,
+    sets: Bools,
+    metric: Callable[[Tensor], Tensor],
+    what: str = "sets of edges",
+    positions: Positions | None = None,
+) -> Floats:
     """The change of the metric with each set of edges changed [set, prompt].
 
     Args:
         engine: on the prompts.
-        sets: changed edges [set, source, target].
+        sets: changed edges [set, source, target]; with positions [set, source, target, label].
         metric: of logits at the last token.
         what: what progress is reported as.
+        positions: labels of the prompts' tokens, where edges are changed at some of them.
     """
-    nothing = np.zeros((1, *engine.graph.shape), dtype=bool)
-    found = engine.scores(np.concatenate([nothing, sets]), metric, what=what).cpu().numpy()
+    nothing = np.zeros((1, *sets.shape[1:]), dtype=bool)
+    found = engine.scores(np.concatenate([nothing, sets]), metric, what=what, positions=positions).cpu().numpy()
     return np.asarray(found[1:] - found[0])
+
+
+def effects_alone(
+    engine: EdgeRuns, edges: Sequence[Edge], metric: Callable[[Tensor], Tensor], positions: Positions | None = None
+) -> Floats:
+    """The change of the metric with each edge changed alone [edge, prompt]."""
+    what = "edges one by one"
+    if positions is None:
+        return effects(engine, singles(engine.graph, edges), metric, what)
+    found = []
+    for start in range(0, len(edges), AT_ONCE):  # a set with positions is as large as one for each of them
+        sets = np.stack([engine.graph.mask([edge], positions.names) for edge in edges[start : start + AT_ONCE]])
+        found.append(effects(engine, sets, metric, what, positions))
+    return np.concatenate(found)
 
 
 def singles(graph: EdgeGraph, edges: Sequence[Edge]) -> Bools:
@@ -58,6 +84,27 @@ def random_sets(graph: EdgeGraph, edges: Sequence[Edge], count: int, seed: int) 
     return sets_like(edges, graph.edges(pool), count, seed, sort=lambda edge: (edge.source.kind, edge.target.kind))
 
 
+def random_sets_at(graph: EdgeGraph, edges: Sequence[Edge], count: int, seed: int) -> list[list[Edge]]:
+    """Random sets with as many edges of each kind (kinds of source and target) at each position as a set has."""
+    random = np.random.default_rng(seed)
+    sorts: dict[tuple[str, str, int | str | None], list[tuple[int, int]]] = {}
+    for edge in edges:
+        sort = (edge.source.kind, edge.target.kind, edge.position)
+        sorts.setdefault(sort, []).append(graph.number(edge.everywhere))
+    found: list[list[Edge]] = [[] for _ in range(count)]
+    for (source, target, position), mine in sorts.items():
+        pool = graph.exists & np.outer(
+            [site.kind == source for site in graph.sources], [site.kind == target for site in graph.targets]
+        )
+        others = pool.copy()
+        others[tuple(np.array(mine).T)] = False
+        places = np.argwhere(others if int(others.sum()) >= len(mine) else pool)
+        for some in found:
+            drawn = places[random.choice(len(places), len(mine), replace=False)].tolist()
+            some += [replace(graph.edge(*place), position=position) for place in drawn]
+    return found
+
+
 def together_check(
     engine: EdgeRuns,
     edges: Sequence[Edge],
@@ -67,15 +114,17 @@ def together_check(
     seed: int,
     claim: str,
     unit: str,
+    positions: Positions | None = None,
 ) -> Check:
-    """Do these edges, changed together, move the metric more than random edges of the same kinds?"""
+    """Do these edges, changed together, move the metric more than random edges of the same kinds (at the same positions)?"""
     graph = engine.graph
-    drawn = random_sets(graph, edges, controls, seed)
-    sets = np.stack([graph.mask(some) for some in (edges, *drawn)])
-    sizes = np.abs(effects(engine, sets, metric, "random sets of edges").mean(axis=1))
+    drawn = (random_sets if positions is None else random_sets_at)(graph, edges, controls, seed)
+    names = () if positions is None else positions.names
+    sets = np.stack([graph.mask(some, names) for some in (edges, *drawn)])
+    sizes = np.abs(effects(engine, sets, metric, "random sets of edges", positions).mean(axis=1))
     how = (
         f"Let all {len(edges)} carry {engine.other.name} at once and measure how far the metric moves; the control takes "
-        "as many random edges of the same kinds."
+        f"as many random edges of the same kinds{' at the same positions' if positions is not None else ''}."
     )
     return compared(float(sizes[0]), sizes[1:].tolist(), claim=claim, how=how, unit=unit)
 
@@ -95,6 +144,8 @@ def layer_map(graph: EdgeGraph, scores: Floats) -> xr.Dataset:
 def edges_named(graph: EdgeGraph, text: str) -> list[Edge]:
     """The edges that a text names: `SOURCE -> TARGET` with commas between, where layers and heads may be `*` or slices.
 
+    An edge at a position keeps it, as `SOURCE -> TARGET@POSITION` says it.
+
     Raises:
         SiteError: what is no edge, or names none of this network.
     """
@@ -105,9 +156,17 @@ def edges_named(graph: EdgeGraph, text: str) -> list[Edge]:
         source, arrow, target = part.partition(ARROW)
         if not arrow:
             Edge.parse(part)  # says what an edge looks like
-        rows = _matching(graph.sources, as_source(Site.parse(source.strip())))
-        columns = _matching(graph.targets, as_target(Site.parse(target.strip())))
-        mine = [graph.edge(s, t) for t in columns for s in rows if graph.exists[s, t]]
+        ends = Site.parse(source.strip()), Site.parse(target.strip())
+        position = position_of(*ends)
+        if isinstance(position, Span):
+            raise SiteError(
+                f"{part.strip()!r} names several positions:",
+                "an edge has one, or none for all.",
+                "Name each on its own.",
+            )
+        rows = _matching(graph.sources, as_source(ends[0]))
+        columns = _matching(graph.targets, as_target(ends[1]))
+        mine = [replace(graph.edge(s, t), position=position) for t in columns for s in rows if graph.exists[s, t]]
         if not mine:
             raise SiteError(
                 f"{part.strip()!r} names no edge of this network.",
@@ -117,6 +176,37 @@ def edges_named(graph: EdgeGraph, text: str) -> list[Edge]:
             )
         found.update(dict.fromkeys(mine))
     return list(found)
+
+
+def labels_for(encoded: EncodedTask, edges: Sequence[Edge]) -> tuple[list[Edge], Positions | None]:
+    """The labels of the tokens at which edges are, and the edges at them; None where all are at all positions.
+
+    Raises:
+        ParameterError: some edges are at names and others at numbers.
+        TaskError: edges are at numbers, and the prompts are not equally long.
+    """
+    places = {edge.position for edge in edges} - {None}
+    if not places:
+        return list(edges), None
+    names = sorted(str(place) for place in places if isinstance(place, str))
+    numbers = sorted(place for place in places if isinstance(place, int))
+    if names and numbers:
+        raise ParameterError(
+            f"edges are at the named position '{names[0]}' and at token {numbers[0]};",
+            "positions are all names of the task, or all numbers of tokens.",
+            "Write all of them in one way.",
+        )
+    if names:
+        return list(edges), named(encoded)
+    labels = token_by_token(encoded)
+    length = len(labels.names)
+    beyond = [number for number in numbers if not -length <= number < length]
+    if beyond:
+        raise ParameterError(
+            f"an edge is at token {beyond[0]};", f"the prompts have {length}, 0 to {length - 1} (or -{length} to -1)."
+        )
+    at = [edge if edge.position is None else replace(edge, position=int(edge.position) % length) for edge in edges]
+    return list(dict.fromkeys(at)), labels
 
 
 def _matching(sites: Sequence[Site], pattern: Site) -> list[int]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutaway.core.edge import Bools, EdgeGraph
+from cutaway.core.errors import ParameterError
 from cutaway.core.progress import track
 from cutaway.methods.circuit_runs import Runs
 from cutaway.methods.scoring import with_answers
@@ -34,13 +35,24 @@ AT_ONCE = 64
 def scores_of(runs: Runs, by: Ranking, steps: int = 5) -> Floats:
     """The (estimated) change of the metric when each edge alone is changed [source, target]; NaN where there is none.
 
+    Where the runs have positions, when it is changed at each of them [source, target, position].
+
     Args:
         runs: of the task.
         by: one of `Ranking`.
         steps: points on the way, for `eap_ig`.
+
+    Raises:
+        ParameterError: exact scores of edges at positions are wanted.
     """
+    if by == "exact" and runs.positions is not None:
+        raise ParameterError(
+            "by is 'exact', and edges are scored at positions;",
+            "that would take a run for each edge at each position.",
+            "Take by='eap_ig', or edge_patching for edges that you name.",
+        )
     found = _exact(runs) if by == "exact" else _by_gradients(runs, by, steps)
-    return np.where(runs.graph.exists, found, np.nan)
+    return np.where(runs.exists, found, np.nan)
 
 
 def _by_gradients(runs: Runs, by: Ranking, steps: int) -> Floats:
@@ -51,7 +63,9 @@ def _by_gradients(runs: Runs, by: Ranking, steps: int) -> Floats:
         "eap_ig": edge_gradients.inputs(steps),
         "clean_corrupt": edge_gradients.ends(),
     }[by]
-    return edge_gradients.scores(runs.model, runs.engine.encoded, runs.engine.other, metric, points)
+    return edge_gradients.scores(
+        runs.model, runs.engine.encoded, runs.engine.other, metric, points, positions=runs.positions
+    )
 
 
 def _exact(runs: Runs) -> Floats:

@@ -55,7 +55,7 @@ def minimality(runs: Runs, circuit: Circuit, sets: Sequence[str] = ()) -> Minima
         ParameterError: a set of nothing.
     """
     parts = parts_in(circuit)
-    taken = [np.zeros_like(circuit.edges), *(edges_of(circuit.graph, text) for text in sets)]
+    taken = [np.zeros_like(circuit.edges), *(_everywhere(circuit, edges_of(circuit.graph, text)) for text in sets)]
     before = [circuit.edges & ~edges for edges in taken]
     after = [without_nodes(edges, [part]) for part in parts for edges in before]
     scores = runs.of(np.stack([*before, *after])).mean(axis=1)
@@ -98,6 +98,10 @@ def edges_of(graph: EdgeGraph, text: str) -> Bools:
         else:
             found[source_row(graph, word)] = True
     return found & graph.exists
+
+
+def _everywhere(circuit: Circuit, edges: Bools) -> Bools:
+    return edges[:, :, None] & np.ones(len(circuit.positions), dtype=bool) if circuit.positions else edges
 
 
 class _Means:

@@ -7,6 +7,8 @@ metric. Gradients are taken where each head's q, k and v leave their matrix and 
 back through the head's own rows and through the norm, so that no head needs a copy of the stream. Products of
 differences and gradients of all heads are matrix products over chunks of tokens: memory stays that of the pass.
 
+The sum over positions can also be kept apart by label of the token [@haklay2025]: the labels' sum is the whole score.
+
 Points: gradients at the base run (plain), on the way from the base's embeddings to the other's (integrated gradients
 [@hanna2024]), or with one layer's own outputs on that way. No gradient of a weight is computed.
 """
@@ -29,6 +31,7 @@ from cutaway.models import multigrad
 from cutaway.models.edge_backward import Move, Seen, forward_backward
 from cutaway.models.edge_base import change, whole_of, write
 from cutaway.models.edge_parts import EMBED, LayerParts, Parts, parts_of
+from cutaway.models.edge_positions import Positions
 from cutaway.models.edge_values import Contributions
 from cutaway.models.encode import Encoded
 from cutaway.models.norm_gradients import pulled_back
@@ -88,8 +91,9 @@ def scores(
     *,
     differs_from: Sequence[int] | None = None,
     own_rows: bool = False,
+    positions: Positions | None = None,
 ) -> Floats:
-    """First-order effects of all edges [source, target]; 0 where there is no edge.
+    """First-order effects of all edges [source, target]; with positions [source, target, label]; 0 where there is no edge.
 
     Args:
         model: the network.
@@ -100,10 +104,13 @@ def scores(
         differs_from: for each prompt the first position at which the other run can differ (causal networks): what
             comes before is not computed.
         own_rows: whether points move each layer's own outputs: each then scores only the edges out of its site.
+        positions: labels of the prompts' tokens: sums are taken over the tokens of each label alone.
     """
     other.require(len(encoded.ids), max(encoded.lengths))
+    if positions is not None:
+        positions.require(encoded.lengths)
     parts = parts_of(model)
-    total = torch.zeros(parts.graph.shape, dtype=torch.float64)
+    total = torch.zeros(1 if positions is None else len(positions.names), *parts.graph.shape, dtype=torch.float64)
     jobs = []
     for length, prompts in by_length(encoded).items():
         size = multigrad.rows_at_once(model, length, grad=True)
@@ -124,8 +131,10 @@ def scores(
             differences[id(prompts)] = known
         tokens = _tokens(len(ids), len(ids[0]), [differs_from[i] for i in prompts] if differs_from else None)
         if start < len(ids[0]):
-            _accumulate(total, parts, known, seen, tokens, point, own_rows)
-    return (total / len(encoded.ids)).numpy() * parts.graph.exists
+            labels = None if positions is None else positions.of(prompts, len(ids[0])).flatten()
+            _accumulate(total, parts, known, seen, tokens, labels, point, own_rows)
+    found: Floats = (total / len(encoded.ids)).numpy() * parts.graph.exists
+    return found[0] if positions is None else np.ascontiguousarray(np.moveaxis(found, 0, 2))
 
 
 def _required(
@@ -192,22 +201,38 @@ def _accumulate(
     differences: _Differences,
     seen: Seen,
     tokens: Tensor,
+    labels: Tensor | None,
     point: Point,
     own_rows: bool,
 ) -> None:
-    """Add the products of differences and gradients, chunk by chunk of tokens."""
+    """Add the products of differences and gradients to [label, source, target], chunk by chunk of tokens."""
     graph = parts.graph
     width = differences.changed[EMBED].shape[-1]
     size = differences.changed[EMBED].element_size()
     at_once = max(1, DIFFERENCE_BYTES // (len(graph.sources) * width * size))
     rows = torch.tensor([not own_rows or whole_of(source) == point.site for source in graph.sources])
+    if labels is not None:
+        tokens = tokens[labels[tokens].argsort(stable=True)]
     for chunk in tokens.split(at_once):
-        changed = differences.of(chunk).flatten(1)
+        changed = differences.of(chunk)
+        pieces = _pieces(chunk, labels)
         for columns, pulled in _blocks(parts, seen, chunk):
             before = int(graph.exists[:, columns].any(axis=1).sum())  # sources stand in the order of computation
-            product = changed[:before] @ pulled.flatten(1).to(changed).T
-            product = product.double().cpu() * point.weight * rows[:before, None]
-            total[:before, columns] += product
+            for label, piece in pieces:
+                product = changed[:before, piece].flatten(1) @ pulled[:, piece].flatten(1).to(changed).T
+                product = product.double().cpu() * point.weight * rows[:before, None]
+                into = total[label]
+                into[:before, columns] += product
+
+
+def _pieces(tokens: Tensor, labels: Tensor | None) -> list[tuple[int, slice]]:
+    """The tokens of each label, where they stand in the order of their labels."""
+    if labels is None:
+        return [(0, slice(None))]
+    found, counts = labels[tokens].unique_consecutive(return_counts=True)
+    ends = counts.cumsum(0).tolist()
+    starts = [0, *ends[:-1]]
+    return [(label, slice(start, end)) for label, start, end in zip(found.tolist(), starts, ends, strict=True)]
 
 
 def _blocks(parts: Parts, seen: Seen, tokens: Tensor) -> Iterator[tuple[list[int], Tensor]]:

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -28,6 +28,7 @@ from cutaway.models import taps
 from cutaway.models.edge_base import Base, change, whole_of, write
 from cutaway.models.edge_idle import Idle, idle_attention, idle_layer, idle_mlp, repeated
 from cutaway.models.edge_parts import EMBED, LayerParts, Norm
+from cutaway.models.edge_positions import Pool, gained_at
 from cutaway.models.forward import model_inputs
 from cutaway.models.metric import Metric
 from cutaway.models.place import projection_weight
@@ -46,16 +47,18 @@ class Pass:
     Args:
         model: the network.
         base: the base run.
-        sets: the changed edges [set, source, target].
+        sets: the changed edges [set, source, target], or at which labels of tokens [set, source, target, label].
         first: the first layer in which a set has a target (n_layers: `logits` only).
         metric: of logits at the last token; None for the logits themselves.
+        where: the label of each token, for sets that have labels.
     """
 
     model: Model
     base: Base
-    sets: Bool[Tensor, "set source target"]
+    sets: Bool[Tensor, "set source target *label"]
     first: int
     metric: Callable[[Tensor], Tensor] | None
+    where: Int[Tensor, "prompt position"] | None = None
     streams: dict[int, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -64,9 +67,12 @@ class Pass:
         self.P, self.R, self.T = len(recording.ids), len(self.sets), recording.length
         self.skips = tier_of(self.model) != "full"
         self.first = self.first if self.skips else 0
-        self.idle = Idle.of(self.base.parts, recording, self.sets) if self.skips else Idle.none(graph)
-        self.sets = self.sets & torch.from_numpy(self.idle.reading).to(self.sets.device)
-        used = self.sets.any(dim=0).any(dim=1).cpu()
+        wholly = self.sets if self.where is None else self.sets.all(dim=3)
+        self.idle = Idle.of(self.base.parts, recording, wholly) if self.skips else Idle.none(graph)
+        reading = torch.from_numpy(self.idle.reading).to(self.sets.device)
+        self.sets = self.sets & (reading if self.where is None else reading[:, None])
+        self.somewhere = self.sets if self.where is None else self.sets.any(dim=3)
+        used = self.somewhere.any(dim=0).any(dim=1).cpu()
         # Sources below the first changed target, and idle ones, write what they wrote in the base run.
         as_before = torch.from_numpy((graph.source_layer < self.first) | self.idle.sources)
         self.below = (used & as_before).nonzero()[:, 0].tolist()
@@ -74,6 +80,7 @@ class Pass:
         self.known = 0
         stream = recording.streams[0]
         self.shared = self.base.differences(self.below) if self.below else None
+        self.pool = Pool(self.below, self.shared, True) if self.shared is not None else None
         self.own = stream.new_empty(len(self.above), self.R * self.P, self.T, stream.shape[-1])
         self.heads: dict[str, list[tuple[int, Tensor, Tensor, bool]]] = {}
 
@@ -244,7 +251,10 @@ class Pass:
         if self.base.other.values:
             return read
         exists = torch.from_numpy(self.graph.exists[:, target]).to(self.sets.device)
-        bare = (self.sets[sets][:, :, target] | ~exists).all(dim=1)
+        mine = self.sets[sets][:, :, target]
+        bare = (mine | (exists if self.where is None else exists[:, None]).logical_not()).all(dim=1)
+        if self.where is not None:
+            bare = bare[:, self.where[:, -read.shape[1] :]]  # [set, prompt, position]
         if not bool(bare.any()):
             return read
         constant = self.base.parts.constant(self.graph.targets[target])
@@ -272,11 +282,12 @@ class Pass:
 
     def _gained(self, targets: Sequence[int], ends: bool) -> list[tuple[int, Tensor, Tensor]]:
         """What targets gain: (place among the targets, sets [n], stream [n * prompt, position, d_model])."""
-        touched = self.sets[:, :, targets].any(dim=1)  # [set, target]
+        touched = self.somewhere[:, :, targets].any(dim=1)  # [set, target]
         wanted = touched.any(dim=0).nonzero()[:, 0].tolist()
         if not wanted:
             return []
-        if bool(touched[:, wanted].all()):
+        # At labels one product for all: what it takes from each row is copied, which costs more than sums of nothing.
+        if self.where is not None or bool(touched[:, wanted].all()):
             every = torch.arange(self.R, device=self.sets.device)
             gained = self._product(self.sets[:, :, [targets[place] for place in wanted]], every, ends)
             return [(place, every, gained[i]) for i, place in enumerate(wanted)]
@@ -288,7 +299,9 @@ class Pass:
         return found
 
     def _product(self, mask: Tensor, sets: Tensor, ends: bool) -> Float[Tensor, "target row position d_model"]:
-        """The sum over sources for some sets and targets: `mask` is [set, source, target]."""
+        """The sum over sources for some sets and targets: `mask` is [set, source, target] (and label)."""
+        if self.where is not None:
+            return gained_at(mask, self.where, self._pools(sets), ends).flatten(1, 2)
         n, targets = len(sets), mask.shape[2]
         width, length = self.own.shape[-1], 1 if ends else self.T
         total = self.own.new_zeros(targets, n, self.P, length, width)
@@ -315,6 +328,14 @@ class Pass:
                 )  # [set, target, prompt * position * d_model]
                 total += each.transpose(0, 1).reshape(total.shape)
         return total.reshape(targets, n * self.P, length, width)
+
+    def _pools(self, sets: Tensor) -> list[Pool]:
+        """The differences that are known, of some sets."""
+        own = self.own[: self.known]
+        if len(sets) < self.R:
+            own = own.reshape(len(own), self.R, self.P, *own.shape[2:])[:, sets].flatten(1, 2)
+        mine = Pool(self.above[: self.known], own, False)
+        return [mine] if self.pool is None else [self.pool, mine]
 
 
 def _head(own: Projection, head: int, read: Tensor) -> Tensor:

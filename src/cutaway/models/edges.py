@@ -9,9 +9,11 @@ one pass evaluates any set: a product of the set's matrix with the differences g
 streams; the network's own norm and the rows of its own matrices that belong to a head give that head's q, k or v, and
 everything else is run by the network itself. The stream itself is never changed. [@conmy2023; @syed2023]
 
-Many sets are rows of one batch. A pass starts at the first layer in which one of its sets has a target: everything
-below is the base run's. Where all edges are changed the network computes the other run; where none, the base run.
-Limits: an edge is changed at all positions; the metric is that of each prompt's last token.
+A set can also be of edges at some positions only (`edge_positions.py` gives tokens labels): then the sum is taken at the
+tokens of each label alone [@haklay2025]. Many sets are rows of one batch. A pass starts at the first layer in which one
+of its sets has a target: everything below is the base run's. Where all edges are changed the network computes the other
+run; where none, the base run.
+Limits: the metric is that of each prompt's last token.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from cutaway.models import memory
 from cutaway.models.edge_base import Base
 from cutaway.models.edge_parts import parts_of
 from cutaway.models.edge_pass import Pass
+from cutaway.models.edge_positions import Positions
 from cutaway.models.edge_values import Contributions, mean, of_prompts, resampled, zero
 from cutaway.models.encode import Encoded, Prompts, encode
 from cutaway.models.forward import input_device
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Contributions", "EdgeRuns", "evaluate", "graph_of", "mean", "of_prompts", "prepare", "resampled", "zero"]
 
-Sets = Bools | Bool[Tensor, "set source target"]
+Sets = Bools | Bool[Tensor, "set source target *label"]
 # What the differences of one pass may take, and those of the base run that are kept between calls.
 PASS_BYTES, KEPT_BYTES = 400 * 2**20, 800 * 2**20
 
@@ -110,18 +113,29 @@ class EdgeRuns:
         *,
         batch: int | str = "auto",
         what: str = "sets of edges",
+        positions: Positions | None = None,
     ) -> Float[Tensor, "set prompt"]:
-        """The metric of every prompt with every set of edges changed [set, prompt]; `evaluate` says more."""
-        sets = self._checked(patched)
+        """The metric of every prompt with every set of edges changed [set, prompt]; `evaluate` says more.
+
+        Args:
+            patched: the sets [set, source, target]; with positions [set, source, target, label].
+            metric: of the logits at each prompt's last token.
+            batch: rows at once, or "auto".
+            what: what progress is reported as.
+            positions: the labels of these prompts' tokens, where edges are changed at some positions only.
+        """
+        sets = self._checked(patched, positions)
         found = torch.full((len(sets), len(self.encoded.ids)), torch.nan, dtype=torch.float64)
-        for rows, prompts, values in self._passes(sets, metric, batch, what):
+        for rows, prompts, values in self._passes(sets, metric, batch, what, positions):
             found[rows[:, None], torch.tensor(prompts)[None]] = values.double().cpu().reshape(len(rows), -1)
         return found
 
-    def logits(self, patched: Sets, *, batch: int | str = "auto") -> Float[Tensor, "set prompt vocab"]:
-        """The logits at each prompt's last token with every set of edges changed [set, prompt, vocab]."""
-        sets = self._checked(patched)
-        parts = list(self._passes(sets, None, batch, "sets of edges"))
+    def logits(
+        self, patched: Sets, *, batch: int | str = "auto", positions: Positions | None = None
+    ) -> Float[Tensor, "set prompt vocab"]:
+        """The logits at each prompt's last token with every set of edges changed [set, prompt, vocab]; as `scores`."""
+        sets = self._checked(patched, positions)
+        parts = list(self._passes(sets, None, batch, "sets of edges", positions))
         first = parts[0][2]
         found = first.new_zeros(len(sets), len(self.encoded.ids), first.shape[-1])
         for rows, prompts, values in parts:
@@ -131,16 +145,22 @@ class EdgeRuns:
 
     # --- inside --------------------------------------------------------------------------------------------------
 
-    def _checked(self, patched: Sets) -> Tensor:
+    def _checked(self, patched: Sets, positions: Positions | None) -> Tensor:
         sets = torch.as_tensor(np.asarray(patched.cpu() if isinstance(patched, Tensor) else patched), dtype=torch.bool)
-        sets = sets[None] if sets.dim() == 2 else sets
-        if sets.dim() != 3 or tuple(sets.shape[1:]) != self.graph.shape or not len(sets):
+        wanted: tuple[int, ...] = self.graph.shape if positions is None else (*self.graph.shape, len(positions.names))
+        sets = sets[None] if sets.dim() == len(wanted) else sets
+        if sets.dim() != len(wanted) + 1 or tuple(sets.shape[1:]) != wanted or not len(sets):
+            labels = f" at {wanted[2]} positions" if positions is not None else ""
             raise PlanError(
                 f"The sets of edges have the shape {tuple(sets.shape)},",
-                f"and this network has {self.graph.shape[0]} sources and {self.graph.shape[1]} targets.",
-                "Give a boolean matrix [set, source, target], such as graph.mask(['embed -> logits']).",
+                f"and this network has {self.graph.shape[0]} sources and {self.graph.shape[1]} targets{labels}.",
+                "Give a boolean matrix [set, source, target], such as graph.mask(['embed -> logits']); "
+                "with positions, [set, source, target, position], such as graph.mask(['embed -> logits'], positions.names).",
             )
-        beyond = sets & ~torch.from_numpy(self.graph.exists)
+        if positions is not None:
+            positions.require(self.encoded.lengths)
+        anywhere = sets if positions is None else sets.any(dim=3)
+        beyond = anywhere & ~torch.from_numpy(self.graph.exists)
         if bool(beyond.any()):
             _, source, target = (int(i) for i in beyond.nonzero()[0])
             raise PlanError(
@@ -151,12 +171,17 @@ class EdgeRuns:
         return sets
 
     def _passes(
-        self, sets: Tensor, metric: Callable[[Tensor], Tensor] | None, batch: int | str, what: str
+        self,
+        sets: Tensor,
+        metric: Callable[[Tensor], Tensor] | None,
+        batch: int | str,
+        what: str,
+        positions: Positions | None,
     ) -> Iterator[tuple[Tensor, list[int], Tensor]]:
         """For each pass the numbers of its sets, its prompts, and its values [set * prompt, ...]."""
         device = input_device(self.model.hf)
         layers = torch.from_numpy(self.graph.target_layer)
-        touched = sets.any(dim=1)
+        touched = (sets if positions is None else sets.any(dim=3)).any(dim=1)
         first = torch.where(touched, layers[None], self.graph.n_layers).amin(dim=1)
         order = torch.argsort(first, descending=True, stable=True)
         jobs = []
@@ -169,8 +194,9 @@ class EdgeRuns:
         for rows, some in track(jobs, what) if len(jobs) > 1 else jobs:
             base = self._base(some)
             start = int(first[rows].min())
+            where = None if positions is None else positions.of(some, base.recording.length).to(device)
             with torch.no_grad():
-                run = Pass(self.model, base, sets[rows].to(device), start, metric)
+                run = Pass(self.model, base, sets[rows].to(device), start, metric, where)
                 yield rows, some, run.run()
 
     def _rows(self, length: int, batch: int | str) -> int:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from cutaway.core.circuit import Circuit
-from cutaway.core.errors import SiteError, TaskError
+from cutaway.core.errors import MethodError, ParameterError, SiteError, TaskError
 from cutaway.core.task import Task
 from cutaway.methods.circuits.edge_attribution import edge_attribution
 from cutaway.methods.circuits.edge_patching import edge_patching
-from cutaway.methods.edge_effects import edges_named
+from cutaway.methods.edge_effects import edges_named, random_sets_at
 from cutaway.models import edges
 from cutaway.testing.tiny import tiny, tiny_task
 
@@ -92,8 +94,87 @@ def test_patterns_of_edges(model):
 
 
 def test_a_task_without_contrasts_is_told_what_to_do(model):
-    from cutaway.core.errors import MethodError
-
     task = Task.from_prompts(["When Mary and John went to the store, John gave a drink to"])
     with pytest.raises((MethodError, TaskError), match="contrast"):
         edge_attribution(model, task)
+
+
+# --- at positions ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("positions", ["named", "token"])
+def test_scores_by_position_sum_to_those_at_all_positions(model, positions):
+    task = tiny_task() if positions == "named" else tiny_task().subset([0, 1])
+    whole = edge_attribution(model, task, **FEW)
+    found = edge_attribution(model, task, positions=positions, **FEW)
+    assert set(whole.data.data_vars) <= set(found.data.data_vars)
+    each = np.nan_to_num(found.data["edge_score_at_position"].values)
+    assert np.allclose(each.sum(axis=2), np.nan_to_num(whole.data["edge_score"].values), rtol=1e-3, atol=1e-5)
+    assert found.metrics["edge_with_largest_score"] == whole.metrics["edge_with_largest_score"]
+    assert 0 <= found.metrics["cancels_over_positions"] < 1
+    circuit = Circuit.from_artifact(edges.graph_of(model), found.artifacts["circuit"])
+    assert circuit.n_edges == 5
+    assert np.abs(each[circuit.edges]).min() >= np.sort(np.abs(each), axis=None)[-5] - 1e-6
+    assert str(circuit.edge_list()[0]) == found.metrics["edge_with_largest_score_at_position"]
+    names = found.data["position"].values.tolist()
+    assert names == (["subject", "end", "elsewhere"] if positions == "named" else list(map(str, range(len(names)))))
+    sizes = np.abs(each).sum(axis=(0, 1))
+    assert np.allclose(found.data["score_by_layer"].sum("target_layer").values, sizes, rtol=1e-3)
+
+
+def test_the_largest_edges_at_positions_are_changed_together_there(model):
+    task = tiny_task()
+    found = edge_attribution(model, task, positions="named", **FEW)
+    check = found.checks[0]
+    assert len(found.checks) == 3 and check.n == 5 and "at the same positions" in check.how
+    named_again = edge_patching(model, task, edges=", ".join(found.data["edge_at_position"].values), controls=0)
+    assert abs(named_again.metrics["effect_together"]) == pytest.approx(check.measured, rel=1e-4)
+    again = Circuit.from_artifact(edges.graph_of(model), named_again.artifacts["circuit"])
+    assert np.array_equal(again.edges, Circuit.from_artifact(edges.graph_of(model), found.artifacts["circuit"]).edges)
+
+
+def test_an_edge_at_all_its_positions_is_the_edge(model):
+    """One by one they add up to little; together they are the whole edge, exactly."""
+    task = tiny_task()
+    edge = "z[0].head[1] -> mlp_in[1]"
+    whole = edge_patching(model, task, edges=edge, controls=0).data["effect"].values[0]
+    at = ", ".join(f"{edge}@{name}" for name in ("subject", "end", "elsewhere"))
+    found = edge_patching(model, task, edges=at, controls=0)
+    assert found.data["edge"].values.tolist() == at.split(", ")
+    assert np.allclose(found.data["effect_together"].values, whole, atol=1e-5)
+    assert not np.allclose(found.data["effect"].values[0], whole, atol=1e-5)
+    mixed = edge_patching(model, task, edges=f"{edge}, embed -> logits@end", controls=0)
+    assert np.allclose(mixed.data["effect"].values[0], whole, atol=1e-5)
+
+
+def test_tokens_by_number_where_prompts_are_equally_long(model):
+    task = tiny_task().subset([0, 1])
+    last = edge_patching(model, task, edges="mlp_contrib[2] -> logits@-1", controls=5)
+    length = len(model.encode(task.prompts[0]))
+    assert last.data["edge"].values.tolist() == [f"mlp_contrib[2] -> logits@{length - 1}"]
+    end = edge_patching(model, task, edges="mlp_contrib[2] -> logits@end", controls=0)
+    assert np.allclose(last.data["effect"].values, end.data["effect"].values, atol=1e-6)
+    assert last.checks[0].n == 5
+    with pytest.raises(TaskError, match="token positions are shared only by prompts that are equally long"):
+        edge_patching(model, tiny_task(), edges="mlp_contrib[2] -> logits@3", controls=0)
+    with pytest.raises(ParameterError, match="an edge is at token 99; the prompts have"):
+        edge_patching(model, task, edges="mlp_contrib[2] -> logits@99", controls=0)
+    with pytest.raises(ParameterError, match="the named position 'end' and at token 3; .*Write all of them in one way"):
+        edge_patching(model, task, edges="embed -> logits@3, embed -> logits@end", controls=0)
+    with pytest.raises(SiteError, match="at no position that there is"):
+        edge_patching(model, task, edges="embed -> logits@s9", controls=0)
+    with pytest.raises(SiteError, match="names several positions"):
+        edge_patching(model, task, edges="embed -> logits@*", controls=0)
+
+
+def test_random_sets_at_positions_are_of_the_same_kinds_at_the_same_positions(model):
+    graph = edges.graph_of(model)
+    chosen = edges_named(graph, "z[0].head[*] -> q[2].head[1]@s1, embed -> mlp_in[*]@end, mlp_out[1] -> logits@end")
+    drawn = random_sets_at(graph, chosen, 4, seed=1)
+
+    def sorts(some):
+        return Counter((edge.source.kind, edge.target.kind, edge.position) for edge in some)
+
+    assert all(sorts(some) == sorts(chosen) and len(set(some)) == len(chosen) for some in drawn)
+    assert not set(drawn[0]) & set(chosen[:4])  # there are enough other edges of that kind
+    assert set(drawn[0]) != set(drawn[1])

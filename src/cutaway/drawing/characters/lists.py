@@ -18,6 +18,7 @@ from rich.text import Text
 from cutaway.drawing.characters.ink import QUIET, STRONG, Room, fitted
 from cutaway.drawing.palette import share
 from cutaway.drawing.panels import Bars, Counts, Network, Table, Texts, farthest
+from cutaway.drawing.positions import placed
 from cutaway.drawing.words import figure, number, readable
 
 MOST_BARS = 40
@@ -77,10 +78,12 @@ def counts(panel: Counts, room: Room) -> RenderableType:
 
 
 def network(panel: Network, room: Room) -> RenderableType:
-    """The arrows by strength, an arrow a line."""
+    """The arrows by strength, an arrow a line; without those of attention between positions, which have none."""
     if not panel.sources:
         return Text(f"  no arrows between {len(panel.nodes)} nodes", style=QUIET)
-    kept = farthest(panel.weights, MOST_BARS)
+    places = placed(panel)
+    edges = [i for i in range(len(panel.sources)) if places is None or i not in places.moves]
+    kept = [edges[i] for i in farthest(panel.weights[edges], MOST_BARS)]
     order = sorted(kept, key=lambda i: -abs(float(np.nan_to_num(panel.weights[i]))))
     table = RichTable.grid(padding=(0, 1))
     for index in order:
@@ -94,8 +97,8 @@ def network(panel: Network, room: Room) -> RenderableType:
     lines: list[RenderableType] = [Padding(table, (0, 0, 0, 2))]
     if panel.weight_name:
         lines.insert(0, Text(f"  arrows by {panel.weight_name}", style=QUIET))
-    if len(order) < len(panel.sources):
-        lines.append(_said(f"{len(order)} of {len(panel.sources)} arrows are shown: the strongest."))
+    if len(order) < len(edges):
+        lines.append(_said(f"{len(order)} of {len(edges)} arrows are shown: the strongest."))
     return Group(*lines)
 
 

@@ -1,7 +1,7 @@
 """How does a graph look as shapes? Boxes in layers from left to right, and arrows that pass beside them.
 
 Nodes that are sites of a model stand in a column for their layer and kind, in the order in which the model computes them.
-A tree of shares is drawn as one (`tree.py`).
+A tree of shares is drawn as one (`tree.py`), and a graph of sites at positions by layer and position (`position_grid.py`).
 
 Limits: the `MOST_EDGES` strongest arrows are drawn, and it is said.
 """
@@ -18,6 +18,7 @@ from cutaway.core.errors import SiteError
 from cutaway.core.site import KINDS, Site
 from cutaway.drawing.palette import Scale, hexadecimal
 from cutaway.drawing.panels import Network, farthest
+from cutaway.drawing.positions import placed
 from cutaway.drawing.shapes.cells import nothing
 from cutaway.drawing.shapes.layers import Layers, layered
 from cutaway.drawing.shapes.marks import (
@@ -32,6 +33,7 @@ from cutaway.drawing.shapes.marks import (
     room_for,
     words,
 )
+from cutaway.drawing.shapes.position_grid import position_grid
 from cutaway.drawing.shapes.tree import tree, tree_of
 from cutaway.drawing.words import figure
 
@@ -46,6 +48,9 @@ def network(panel: Network) -> Drawing:
     """Nodes in layers and arrows between them: thick is strong, dashed is negative."""
     if not panel.nodes:
         return nothing("no nodes")
+    grid = placed(panel)
+    if grid is not None:
+        return position_grid(panel, grid)
     columns = site_columns(panel.nodes)
     grown = tree_of(panel) if columns is None else None
     if grown is not None:

@@ -6,6 +6,8 @@ parts are taken out; minimality, whether each part matters, alone or after other
 the divergence of its prediction. Then the same for circuits of growing size, with the areas CPR and CMD [@mueller2025],
 and, where the true circuit is known, how well the scores find it [@conmy2023].
 
+A circuit of edges at positions [@haklay2025] is measured on a task that has the same positions.
+
 The check compares the circuit with random ones of as many edges.
 Limits: faithfulness depends on what other edges carry (`how`) and on what is averaged; a mean can hide prompts on which a
 circuit does better than the model and others on which it fails, so the spread over prompts stands beside it.
@@ -28,6 +30,7 @@ from cutaway.core.method import method
 from cutaway.core.result import Result
 from cutaway.core.task import Task
 from cutaway.methods.circuit_measures import (
+    Agreement,
     Completeness,
     Curve,
     agreement,
@@ -40,15 +43,17 @@ from cutaway.methods.circuit_report import circuit_check, circuit_metrics, teste
 from cutaway.methods.circuit_runs import HOW, How, Runs, runs_of
 from cutaway.methods.control import enough, interval, unchecked
 from cutaway.methods.edge_ranking import RANKING, Ranking, greedy, scores_of
+from cutaway.methods.edges_by_position import words_of
 from cutaway.methods.labels import described
 from cutaway.methods.minimality import NOTHING, Minimality, greedy_minimality, minimality
 from cutaway.methods.scoring import UNITS, as_words
+from cutaway.models.edge_positions import positions_like
 from cutaway.models.model import Model
 
 
 @method(
     asks="Is this circuit the whole story, and nothing but it?",
-    cites="wang2022, mueller2025, conmy2023",
+    cites="wang2022, mueller2025, conmy2023, haklay2025",
     needs=("unembedding", "attention", "contrast"),
 )
 def circuit_evaluation(
@@ -79,8 +84,11 @@ def circuit_evaluation(
 ) -> Result:
     """Measure a circuit: faithfulness, completeness, minimality, the curve over sizes, and agreement with a known one."""
     encoded = task.encode(model.tokenizer)
-    runs = runs_of(model, encoded, how, seed=seed)
-    tested = Circuit.from_artifact(runs.graph, Artifact.load(circuit)) if circuit else None
+    file = Artifact.load(circuit) if circuit else None
+    at = file.about.get("positions") if file is not None else None
+    labels = positions_like(encoded, at) if at else None
+    runs = runs_of(model, encoded, how, seed=seed, positions=labels)
+    tested = Circuit.from_artifact(runs.graph, file) if file is not None else None
     scores = tested.scores if tested is not None and np.isfinite(tested.scores).any() else scores_of(runs, by, steps)
     if tested is None:
         tested = _best(runs, scores, share, {"task": task.name, "model": model.name, "by": by, "how": how})
@@ -89,17 +97,26 @@ def circuit_evaluation(
     each = _minimality(runs, tested, before, largest_set)
     figures = {**circuit_metrics(runs, tested), **_figures(runs, tested, taken, sizes, each)}
     if known:
-        found = agreement(runs.graph, scores, Circuit.from_artifact(runs.graph, Artifact.load(known)).edges)
+        found = _agreement(runs, tested, scores, known)
         figures |= {"auroc_edges": found.edges, "auroc_nodes": found.nodes}
+    headings = () if labels is None else words_of(runs.engine, encoded, labels)
+    pair = (tested_pair(encoded),) if labels is None else ()  # a page tries an edge at all positions
     data = _dataset(runs, tested, taken, sizes, each)
     return Result(
-        data=xr.merge([data, tested.dataset(), tested_pair(encoded)]),
+        data=xr.merge([data, tested.dataset(headings=headings), *pair]),
         metrics={name: value for name, value in figures.items() if not (isinstance(value, float) and np.isnan(value))},
         views=(*_views(data, runs), *tested.to_views()[:1]),
         checks=(circuit_check(runs, tested, controls, seed),) if controls and tested.n_edges else (),
         notes=(*encoded.notes, *runs.notes, *_said(figures), *unchecked(controls)),
         artifacts={"circuit": tested.artifact()},
     )
+
+
+def _agreement(runs: Runs, tested: Circuit, scores: NDArray[np.float64], file: str) -> Agreement:
+    known = Circuit.from_artifact(runs.graph, Artifact.load(file))
+    for circuit in (tested, known):
+        circuit.require_all_positions("agreement with a known circuit")
+    return agreement(runs.graph, scores, known.edges)
 
 
 def _best(runs: Runs, scores: NDArray[np.float64], share: float, found: dict[str, str]) -> Circuit:

@@ -9,10 +9,13 @@ metric, negative where it lowers it (an edge that the answer needs). `eap` takes
 passes and one backward pass for all edges), `eap_ig` on the way from the prompts' embeddings to the contrasts'
 [@hanna2024], `eap_ig_activations` on the way between each layer's own outputs, `clean_corrupt` at both ends.
 
+With `positions` the sum over positions is kept apart: by the task's named positions, or token by token [@haklay2025]. The
+same passes then say at which positions an edge matters, and the picture is laid out by layer and position.
+
 Checks: the edges with the largest scores are changed together, against random edges of the same kinds; and a random
 sample of edges is changed exactly, one by one, to see whether the scores follow.
 Limits: first order is far off where attention is saturated or a norm bends; edges that matter only together have
-small scores; effects are of all positions at once.
+small scores; an edge into a key or value at a position is for all queries that look there.
 """
 
 from __future__ import annotations
@@ -35,11 +38,13 @@ from cutaway.methods.circuit_runs import HOW, How, other_values
 from cutaway.methods.control import compared, enough, unchecked
 from cutaway.methods.correlation import correlation
 from cutaway.methods.edge_effects import effects, layer_map, singles, together_check
+from cutaway.methods.edges_by_position import At, by_position
 from cutaway.methods.labels import described
 from cutaway.methods.scoring import UNITS, as_words, with_answers
 from cutaway.methods.smooth import smooth_metric
 from cutaway.models import edge_gradients, edges
 from cutaway.models.edge_gradients import Point
+from cutaway.models.edge_positions import positions_of
 from cutaway.models.edges import EdgeRuns
 from cutaway.models.encode import Encoded
 from cutaway.models.metric import Metric, metric_of
@@ -52,7 +57,7 @@ SHOWN, SHUFFLES = 20, 200
 
 @method(
     asks="Which edges matter, at the price of one backward pass?",
-    cites="syed2023, hanna2024, nanda2023",
+    cites="syed2023, hanna2024, nanda2023, haklay2025",
     needs=("unembedding", "attention", "contrast"),
 )
 def edge_attribution(
@@ -64,6 +69,9 @@ def edge_attribution(
     ] = "eap",
     steps: Annotated[int, Field(ge=1, le=200, description="points on the way, for eap_ig and eap_ig_activations")] = 5,
     how: Annotated[How, Field(description=HOW)] = "contrast",
+    positions: Annotated[
+        At, Field(description="scores at all positions together, at each named position of the task, or at each token")
+    ] = "all",
     top: Annotated[int, Field(ge=1, description="edges with the largest scores that the check changes together")] = 20,
     sample: Annotated[int, Field(ge=5, description="random edges that are changed exactly, one by one")] = 30,
     controls: Annotated[
@@ -81,7 +89,8 @@ def edge_attribution(
     engine = edges.prepare(model, Encoded(tuple(encoded.ids)), other_values(model, encoded, how, seed))
     graph = engine.graph
     starts = _starts(model, encoded) if how == "contrast" else None
-    scores = edge_gradients.scores(
+    labels = None if positions == "all" else positions_of(encoded, positions)
+    each = edge_gradients.scores(
         model,
         engine.encoded,
         engine.other,
@@ -89,22 +98,29 @@ def edge_attribution(
         points_of(engine, by, steps),
         differs_from=starts,
         own_rows=by == "eap_ig_activations",
+        positions=labels,
     )
+    scores = each if labels is None else each.sum(axis=2)
     largest = _largest(graph, scores, top)
-    circuit = _circuit(graph, largest, scores, {"task": task.name, "model": model.name, "method": by, "how": how})
+    found = {"task": task.name, "model": model.name, "method": by, "how": how}
+    circuit, at = _circuit(graph, largest, scores, found), None
+    shown, arrows = circuit.to_views(f"The {len(largest)} edges with the largest scores"), circuit.dataset()
+    if labels is not None:
+        at = by_position(engine, encoded, metric, each, labels, top=top, controls=controls, seed=seed, found=found)
+        circuit, shown, arrows = at.circuit, at.shown, at.data
     tested, exact, checks = _tests(engine, metric, scores, largest, sample, controls, seed)
-    data = xr.merge([_dataset(graph, scores, largest, tested, exact, metric), circuit.dataset()])
     return Result(
-        data=data,
+        data=xr.merge([_dataset(graph, scores, largest, tested, exact, metric), arrows]),
         metrics={
             "edges": graph.n_edges,
             "edge_with_largest_score": str(largest[0]),
             "largest_score": float(scores[graph.number(largest[0])]),
             "sum_of_sizes": float(np.abs(scores).sum()),
             **_agreement(graph, scores, tested, exact),
+            **({} if at is None else at.metrics),
         },
-        views=(*circuit.to_views(f"The {len(largest)} edges with the largest scores"), *_views(metric, bool(tested))),
-        checks=checks,
+        views=(*shown, *_views(metric, bool(tested))),
+        checks=(*(() if at is None else at.checks), *checks),
         notes=(*encoded.notes, *said, *also, *graph.notes, *unchecked(controls)),
         artifacts={"circuit": circuit.artifact()},
     )

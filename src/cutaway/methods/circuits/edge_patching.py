@@ -4,11 +4,13 @@ An edge s -> t is what t reads of what s wrote. To change it alone, only the str
 (what s writes in the contrast) - (what s writes here); everything after t computes anew [@wang2022; @conmy2023].
 The effect is the change of the task's metric. Any set of edges costs one forward pass, and many sets are rows of one.
 
-Edges are named as text, with `*` and slices for many: `z[9].head[6] -> logits, z[*].head[*] -> q[11].head[2]`. Without
-names, the edges with the largest estimates of `edge_attribution` are taken [@syed2023].
+Edges are named as text, with `*` and slices for many: `z[9].head[6] -> logits, z[*].head[*] -> q[11].head[2]`. An edge can be
+changed at one position: `embed -> v[3].head[0]@s1`, a named position of the task, `elsewhere` (all tokens without a name), or a
+token's number where all prompts are equally long [@haklay2025]. Without names, the edges with the largest estimates of
+`edge_attribution` are taken [@syed2023].
 
-The check changes all of them together, against as many random edges of the same kinds.
-Limits: an edge carries all positions; effects of single edges do not add up.
+The check changes all of them together, against as many random edges of the same kinds (at the same positions).
+Limits: effects of single edges do not add up.
 """
 
 from __future__ import annotations
@@ -22,14 +24,15 @@ from pydantic import AfterValidator, Field
 
 from cutaway.core import view as views
 from cutaway.core.circuit import Circuit
-from cutaway.core.edge import Edge, EdgeGraph
+from cutaway.core.edge import Edge, EdgeGraph, position_number
 from cutaway.core.errors import ParameterError
 from cutaway.core.method import method
 from cutaway.core.result import Result
 from cutaway.core.task import EncodedTask, Task
 from cutaway.methods.circuit_runs import HOW, How, other_values
 from cutaway.methods.control import enough, interval, unchecked
-from cutaway.methods.edge_effects import edges_named, effects, singles, together_check
+from cutaway.methods.edge_effects import edges_named, effects, effects_alone, labels_for, together_check
+from cutaway.methods.edges_by_position import words_of
 from cutaway.methods.labels import described
 from cutaway.methods.scoring import UNITS, as_words, metric_for, with_answers
 from cutaway.methods.smooth import smooth_metric
@@ -46,7 +49,7 @@ SHOWN, MOST = 20, 20_000
 
 @method(
     asks="What do these edges carry?",
-    cites="wang2022, conmy2023, syed2023",
+    cites="wang2022, conmy2023, syed2023, haklay2025",
     needs=("unembedding", "attention", "contrast"),
 )
 def edge_patching(
@@ -55,7 +58,9 @@ def edge_patching(
     *,
     edges: Annotated[
         str,
-        Field(description="'z[9].head[6] -> logits, embed -> q[*].head[*]'; empty: those with the largest estimates"),
+        Field(
+            description="'z[9].head[6] -> logits, embed -> q[*].head[*]@end'; empty: those with the largest estimates"
+        ),
     ] = "",
     top: Annotated[int, Field(ge=1, description="how many edges are taken by their estimates")] = 10,
     how: Annotated[How, Field(description=HOW)] = "contrast",
@@ -76,8 +81,10 @@ def edge_patching(
         raise ParameterError(
             f"edges names {len(chosen)} edges;", f"at most {MOST} are changed one by one.", "Name fewer of them."
         )
-    alone = effects(engine, singles(graph, chosen), metric, "edges one by one")
-    together = effects(engine, graph.mask(chosen)[None], metric)[0]
+    chosen, at = labels_for(encoded, chosen)
+    names = () if at is None else at.names
+    alone = effects_alone(engine, chosen, metric, at)
+    together = effects(engine, graph.mask(chosen, names)[None], metric, positions=at)[0]
     check = (
         together_check(
             engine,
@@ -87,20 +94,19 @@ def edge_patching(
             seed=seed,
             claim=f"The answer depends on {_said(chosen)} more than on other edges.",
             unit=UNITS[metric.name],
+            positions=at,
         )
         if controls
         else None
     )
-    scores = np.full(graph.shape, np.nan)
+    scores = np.full(graph.mask((), names).shape, np.nan)
     for edge, value in zip(chosen, alone.mean(axis=1), strict=True):
-        scores[graph.number(edge)] = value
-    circuit = Circuit.of_edges(
-        graph,
-        graph.mask(chosen),
-        scores,
-        {"task": task.name, "model": model.name, "method": "edge_patching", "how": how},
-    )
-    data = xr.merge([_dataset(encoded, chosen, alone, together, metric), circuit.dataset()])
+        place = graph.number(edge.everywhere)
+        scores[place if edge.position is None else (*place, position_number(edge, names))] = value
+    found = {"task": task.name, "model": model.name, "method": "edge_patching", "how": how}
+    circuit = Circuit.of_edges(graph, graph.mask(chosen, names), scores, found, names)
+    headings = () if at is None else words_of(engine, encoded, at)
+    data = xr.merge([_dataset(encoded, chosen, alone, together, metric), circuit.dataset(headings=headings)])
     return Result(
         data=data,
         metrics={

@@ -74,7 +74,9 @@ def test_import_and_list_are_quick() -> None:
         return time.perf_counter() - start
 
     works = {"typer": ("-c", "import typer"), "import": ("-c", "import cutaway"), "list": ("-m", "cutaway", "list")}
-    rounds = [{name: seconds(*words) for name, words in works.items()} for _ in range(6)]  # in turns: one load for all
-    best = {name: min(each[name] for each in rounds) for name in works}
-    assert best["import"] < best["typer"]
-    assert best["list"] < 6 * best["typer"]
+    best = dict.fromkeys(works, float("inf"))
+    for _ in range(15):  # in turns: one load for all; the least time of a work is known the better, the more there are
+        best = {name: min(best[name], seconds(*words)) for name, words in works.items()}
+        if best["import"] < best["typer"] and best["list"] < 6 * best["typer"]:
+            return
+    raise AssertionError(best)

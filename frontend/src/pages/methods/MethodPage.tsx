@@ -69,8 +69,10 @@ function MethodForm({ method }: { method: Method }) {
   const parameters = readAll(fields, texts);
   const taskParameters = readAll(taskFields, taskTexts);
   const wrong = task === null ? wrongWithRows(rows, method.needs) : "";
+  const known = task === null || (tasks.data !== undefined && task !== ""); // what a task takes is read before it is asked
   const valid =
     model !== "" &&
+    known &&
     method.schema !== null &&
     !wrong &&
     !Object.keys(parameters.errors).length &&

@@ -331,6 +331,12 @@ KEPT: dict[str, dict[str, Any]] = {
         "task_parameters": {"n": 2},
         "parameters": {"controls": 5, "sample": 5},
     },
+    "circuit at positions": {
+        "method": "edge_attribution",
+        "task": "ioi",
+        "task_parameters": {"n": 2},
+        "parameters": {"positions": "named", "controls": 0},
+    },
     "spelling": {
         "method": "spelling",
         "prompts": {"prompts": ["a"]},

@@ -70,8 +70,19 @@ def test_a_circuit_is_filtered_folded_and_an_edge_tested(
     graph.get_by_role("button", name="Unfold all layers").click()
     arrows.last.locator("polygon").click()
     test = page.get_by_role("region", name=re.compile("matter"))
+    assert test.get_by_label("Text", exact=True).input_value() != ""  # the result's own pair
     test.get_by_label("Text", exact=True).fill(PROMPT)
     test.get_by_label("Contrast", exact=True).fill(CONTRAST)
+    test.get_by_role("button", name="Change this edge").click()
+    test.get_by_text(re.compile(r"The prediction moves by [\d.]+ nats; 20 random edges")).wait_for(timeout=120_000)
+
+
+def test_an_edge_at_a_position_is_tested_there(visit: Visitor, kept: Kept, drawn: Callable[[Any], None]) -> None:
+    page = visit(f"/results/{kept('circuit at positions')}")
+    drawn(page)
+    page.locator("#view-0 [data-arrow]").last.locator("polygon").click()
+    test = page.get_by_role("region", name=re.compile("matter"))
+    assert re.fullmatch(r"\d+(, \d+)*", test.get_by_label("At tokens").input_value())
     test.get_by_role("button", name="Change this edge").click()
     test.get_by_text(re.compile(r"The prediction moves by [\d.]+ nats; 20 random edges")).wait_for(timeout=120_000)
 

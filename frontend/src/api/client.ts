@@ -141,7 +141,7 @@ export const api = {
     signal?: AbortSignal,
   ) => send<Ablation>("POST", "/ablate", body, signal),
   edge: (
-    body: { model: string; text: string; contrast: string; edge: string; controls?: number; seed?: number },
+    body: { model: string; text: string; contrast: string; edge: string; tokens?: number[]; controls?: number; seed?: number },
     signal?: AbortSignal,
   ) => send<EdgeTested>("POST", "/edge", body, signal),
   generate: (body: { model: string; text: string; max_new_tokens: number }, signal?: AbortSignal) =>

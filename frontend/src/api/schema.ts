@@ -861,6 +861,11 @@ export interface components {
             seed?: number;
             /** Text */
             text: string;
+            /**
+             * Tokens
+             * @description Where it is changed; all tokens by default.
+             */
+            tokens?: number[] | null;
             /** Top */
             top?: number | null;
         };
@@ -897,6 +902,11 @@ export interface components {
             /** Kl */
             kl: number;
             logit_difference: components["schemas"]["Change"];
+            /**
+             * Tokens
+             * @description Where it was changed; null for all tokens.
+             */
+            tokens: number[] | null;
         };
         /**
          * Edit

@@ -13,6 +13,7 @@ import { EdgeTest } from "./EdgeTest";
 const token = (text: string, probability: number) => ({ id: 1, text, probability, logit: 2 });
 const found: EdgeTested = {
   edge: "z[0].head[1] -> mlp_in[1]",
+  tokens: null,
   before: [],
   after: [],
   answer: token(" Mary", 0.25),
@@ -31,10 +32,10 @@ const info = (name: string, dims: string[], shape: number[]) => ({
   coordinate: false,
 });
 
-function shown() {
+function shown(tokens?: number[]) {
   render(
     <QueryClientProvider client={new QueryClient()}>
-      <EdgeTest model="smollm2" edge={found.edge} texts={["a b", "a c"]} onClose={() => {}} />
+      <EdgeTest model="smollm2" edge={found.edge} tokens={tokens} texts={["a b", "a c"]} onClose={() => {}} />
     </QueryClientProvider>,
   );
 }
@@ -61,6 +62,24 @@ describe("testing an edge", () => {
   });
 });
 
+describe("an edge at some tokens", () => {
+  it("is changed there, and at others where the reader writes so", async () => {
+    const asked = vi.spyOn(api, "edge").mockResolvedValue(found);
+    shown([1, 3]);
+    fireEvent.click(screen.getByRole("button", { name: "Change this edge" }));
+    expect(await screen.findByText(/This edge stands out/)).toBeTruthy();
+    expect(asked.mock.calls[0]?.[0]).toMatchObject({ tokens: [1, 3] });
+    const field = screen.getByLabelText(/At tokens/);
+    fireEvent.change(field, { target: { value: "two" } });
+    expect(screen.getByText(/Tokens are numbers/)).toBeTruthy();
+    expect(screen.getByRole("button", { name: "Change this edge" })).toHaveProperty("disabled", true);
+    fireEvent.change(field, { target: { value: "" } });
+    fireEvent.click(screen.getByRole("button", { name: "Change this edge" }));
+    await waitFor(() => expect(asked).toHaveBeenCalledTimes(2));
+    expect(asked.mock.calls[1]?.[0]).not.toHaveProperty("tokens");
+  });
+});
+
 describe("an edge that was chosen in a picture", () => {
   const source = memorySource("circuit", { arrow: 2, tested: 2 }, [
     { info: info("from", ["arrow"], [2]), data: ["embed", "z[0].head[1]"] },
@@ -74,5 +93,18 @@ describe("an edge that was chosen in a picture", () => {
 
   it("is none where nothing along the dimension is an edge", async () => {
     expect(await edgeChosen(source, { tested: 0 })).toBeNull();
+  });
+
+  it("at a position is at the tokens that have its name in the tested text", async () => {
+    const arrays = [
+      { info: info("circuit_edge", ["arrow"], [3]), data: [found.edge + "@s2", found.edge + "@none", "attention"] },
+      { info: info("tested_position", ["tested_token"], [4]), data: ["io", "s2", "elsewhere", "s2"] },
+    ];
+    const placed = memorySource("circuit", { arrow: 3, tested_token: 4 }, arrays as never);
+    expect(await edgeChosen(placed, { arrow: 0 })).toEqual({ edge: found.edge, tokens: [1, 3], texts: undefined });
+    expect(await edgeChosen(placed, { arrow: 1 })).toEqual({ edge: `${found.edge}@none`, texts: undefined });
+    expect(await edgeChosen(placed, { arrow: 2 })).toBeNull();
+    const unnamed = memorySource("circuit", { arrow: 3 }, arrays.slice(0, 1) as never);
+    expect(await edgeChosen(unnamed, { arrow: 0 })).toEqual({ edge: `${found.edge}@s2`, texts: undefined });
   });
 });

@@ -75,9 +75,10 @@ export function ResultBody({ record, view, at, onAt, hover, onHover, tools }: Pr
                 )}
                 {edge?.view === index && (
                   <EdgeTest
-                    key={edge.edge}
+                    key={`${edge.edge} ${edge.tokens}`}
                     model={modelOf(record)}
                     edge={edge.edge}
+                    tokens={edge.tokens}
                     texts={edge.texts}
                     onClose={() => setEdge(null)}
                   />

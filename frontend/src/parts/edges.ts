@@ -3,10 +3,14 @@
 import type { ResultSource } from "../api/source";
 
 export interface EdgeChosen {
+  /** As `SOURCE -> TARGET`; with `@POSITION` only where the result does not say which tokens that is. */
   edge: string;
+  /** The tokens at which the edge is; undefined for all. */
+  tokens?: readonly number[] | undefined;
   texts?: readonly [string, string] | undefined;
 }
 
+const AT_POSITION = /^(.* -> .*)@([^@]+)$/;
 const ARROW = " -> ";
 
 /** The edge along the chosen dimension, where an array there holds edges (`SOURCE -> TARGET`); null where none does. */
@@ -18,9 +22,18 @@ export async function edgeChosen(
     for (const array of source.arrays) {
       if (array.dtype !== "string" || array.dims.length !== 1 || array.dims[0] !== dim) continue;
       const said = String((await source.slice(array.name, { [dim]: index })).data[0] ?? "");
-      if (said.includes(ARROW)) return { edge: said, texts: await textsOf(source) };
+      if (said.includes(ARROW)) return { ...(await placed(source, said)), texts: await textsOf(source) };
     }
   return null;
+}
+
+/** The edge without its position, and the tokens that have it in the text on which the edge can be tested. */
+async function placed(source: ResultSource, said: string): Promise<EdgeChosen> {
+  const [, edge, position] = AT_POSITION.exec(said) ?? [];
+  if (edge === undefined || !source.arrays.some((array) => array.name === "tested_position")) return { edge: said };
+  const names = (await source.slice("tested_position")).data;
+  const tokens = [...names].flatMap((name, token) => (String(name) === position ? [token] : []));
+  return tokens.length ? { edge, tokens } : { edge: said };
 }
 
 /** The pair on which the result says that its edges can be tested. */

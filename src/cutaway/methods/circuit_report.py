@@ -13,6 +13,7 @@ from cutaway.core.task import EncodedTask
 from cutaway.methods.circuit_runs import Runs
 from cutaway.methods.control import compared, interval
 from cutaway.methods.labels import described
+from cutaway.models.edge_positions import Positions
 
 
 def circuit_metrics(runs: Runs, circuit: Circuit) -> dict[str, float | int]:
@@ -97,13 +98,20 @@ def circuit_check(runs: Runs, circuit: Circuit, controls: int, seed: int) -> Che
     return compared(float(near[0]), near[1:].tolist(), claim=claim, how=how, unit="nats of KL divergence, negative")
 
 
-def tested_pair(encoded: EncodedTask) -> xr.Dataset:
-    """A prompt and its contrast, on which a reader can try single edges: `tested_text` along `tested`."""
+def tested_pair(encoded: EncodedTask, positions: Positions | None = None) -> xr.Dataset:
+    """A prompt and its contrast, on which a reader can try single edges.
+
+    `tested_text` along `pair`, and with positions the name of each token's: `tested_position` along `tested_token`.
+    """
     if not encoded.contrast_ids:
         return xr.Dataset()
     prompt = encoded.kept[0]
     texts = np.array([encoded.task.prompts[prompt], encoded.task.contrasts[prompt]], dtype=object)
-    return xr.Dataset({"tested_text": ("tested", texts)}, coords={"tested": ["prompt", "contrast"]})
+    found = xr.Dataset({"tested_text": ("pair", texts)}, coords={"pair": ["prompt", "contrast"]})
+    if positions is not None:
+        names = [positions.names[label] for label in positions.labels[0]]
+        found["tested_position"] = ("tested_token", np.array(names, dtype=object))
+    return found
 
 
 def layer_counts(circuit: Circuit) -> xr.Dataset:

@@ -155,6 +155,9 @@ class EdgeAsked(TextOfModel):
 
     contrast: Text
     edge: str = Field(max_length=300, description="SOURCE -> TARGET, as in z[3].head[2] -> q[7].head[1].")
+    tokens: list[int] | None = Field(
+        None, max_length=100_000, description="Where it is changed; all tokens by default."
+    )
     controls: int = Field(20, ge=0, le=200)
     seed: int = Field(0, ge=0, le=2**31 - 1)
     top: int | None = Field(None, ge=1, le=200)
@@ -246,6 +249,7 @@ class EdgeTested(BaseModel):
     """The prediction with one edge changed."""
 
     edge: str
+    tokens: list[int] | None = Field(description="Where it was changed; null for all tokens.")
     before: list[Candidate]
     after: list[Candidate]
     answer: Candidate

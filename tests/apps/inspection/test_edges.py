@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cutaway.apps.inspection.requests import REQUESTS
-from cutaway.core.errors import SiteError, TaskError
+from cutaway.core.errors import ParameterError, SiteError, TaskError
 from cutaway.models import edges
 from cutaway.models.encode import Encoded
 from cutaway.models.toy_programs import program
@@ -54,3 +54,37 @@ def test_texts_of_different_length_and_edges_that_are_not_there_are_refused(llam
         REQUESTS["edge"](llama, {"text": TEXT, "contrast": OTHER, "edge": "z[2].head[0] -> mlp_in[0]"})
     with pytest.raises(SiteError, match="is not an edge"):
         REQUESTS["edge"](llama, {"text": TEXT, "contrast": OTHER, "edge": "z[2].head[0]"})
+
+
+def _logits(found, when="after"):
+    return {one["id"]: one["logit"] for one in found[when]}
+
+
+def test_at_some_tokens_it_is_the_edge_there_alone(llama):
+    asked = {"text": TEXT, "contrast": OTHER, "edge": "embed -> v[1].head[0]", "controls": 5}
+    ids, other = (llama.encode(text) for text in (TEXT, OTHER))
+    differs = [place for place, (a, b) in enumerate(zip(ids, other, strict=True)) if a != b]
+    same = [place for place in range(len(ids)) if place not in differs]
+    everywhere = REQUESTS["edge"](llama, asked)
+    there = REQUESTS["edge"](llama, {**asked, "tokens": differs})
+    assert _logits(there) == pytest.approx(_logits(everywhere), abs=2e-6)
+    assert _logits(there) != pytest.approx(_logits(there, "before"), abs=2e-4)
+    assert there["tokens"] == differs and there["control"]["n"] == 5
+    elsewhere = REQUESTS["edge"](llama, {**asked, "tokens": same})
+    assert _logits(elsewhere) == pytest.approx(_logits(elsewhere, "before"), abs=2e-6)
+    numbered = REQUESTS["edge"](llama, {**asked, "edge": f"embed -> v[1].head[0]@{differs[0]}"})
+    assert _logits(numbered) == pytest.approx(_logits(there), abs=2e-6)
+    back = [place - len(ids) for place in differs]
+    assert REQUESTS["edge"](llama, {**asked, "tokens": back})["tokens"] == differs
+
+
+@pytest.mark.parametrize("tokens", [[99], [], "1", [1.5], [True]])
+def test_tokens_that_the_text_does_not_have_are_refused(llama, tokens):
+    asked = {"text": TEXT, "contrast": OTHER, "edge": "embed -> logits", "tokens": tokens}
+    with pytest.raises(ParameterError, match="numbers, 0 to"):
+        REQUESTS["edge"](llama, asked)
+
+
+def test_a_named_position_asks_for_its_tokens(llama):
+    with pytest.raises(ParameterError, match=r"position 's2'[\s\S]*tokens"):
+        REQUESTS["edge"](llama, {"text": TEXT, "contrast": OTHER, "edge": "embed -> logits@s2"})

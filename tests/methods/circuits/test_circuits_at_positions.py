@@ -57,7 +57,8 @@ def test_a_circuit_is_pruned_to_a_size_and_measured_again(model, tmp_path, choic
         assert again.metrics[name] == pytest.approx(found.metrics[name], rel=1e-5)
     assert again.data["faithfulness_of_size"].values[-1] == pytest.approx(1.0, abs=1e-4)
     assert again.data["edges_of_size"].values[-1] == 3 * graph.n_edges
-    assert "tested_text" not in again.data  # a page would try an edge at all positions
+    assert set(again.data["tested_position"].values) == set(circuit.positions)  # a page tries an edge at its tokens
+    assert len(again.data["tested_position"]) == len(model.encode(str(again.data["tested_text"].values[0])))
 
 
 def test_a_loaded_circuit_takes_the_names_in_its_own_order(model):

@@ -100,10 +100,9 @@ def circuit_evaluation(
         found = _agreement(runs, tested, scores, known)
         figures |= {"auroc_edges": found.edges, "auroc_nodes": found.nodes}
     headings = () if labels is None else words_of(runs.engine, encoded, labels)
-    pair = (tested_pair(encoded),) if labels is None else ()  # a page tries an edge at all positions
     data = _dataset(runs, tested, taken, sizes, each)
     return Result(
-        data=xr.merge([data, tested.dataset(headings=headings), *pair]),
+        data=xr.merge([data, tested.dataset(headings=headings), tested_pair(encoded, labels)]),
         metrics={name: value for name, value in figures.items() if not (isinstance(value, float) and np.isnan(value))},
         views=(*_views(data, runs), *tested.to_views()[:1]),
         checks=(circuit_check(runs, tested, controls, seed),) if controls and tested.n_edges else (),

@@ -34,6 +34,7 @@ from cutaway.core.method import method
 from cutaway.core.result import Check, Result
 from cutaway.core.task import EncodedTask, Task
 from cutaway.core.tokens import first_difference
+from cutaway.methods.circuit_report import tested_pair
 from cutaway.methods.circuit_runs import HOW, How, other_values
 from cutaway.methods.control import compared, enough, unchecked
 from cutaway.methods.correlation import correlation
@@ -110,7 +111,7 @@ def edge_attribution(
         circuit, shown, arrows = at.circuit, at.shown, at.data
     tested, exact, checks = _tests(engine, metric, scores, largest, sample, controls, seed)
     return Result(
-        data=xr.merge([_dataset(graph, scores, largest, tested, exact, metric), arrows]),
+        data=xr.merge([_dataset(graph, scores, largest, tested, exact, metric), arrows, tested_pair(encoded, labels)]),
         metrics={
             "edges": graph.n_edges,
             "edge_with_largest_score": str(largest[0]),

@@ -29,6 +29,7 @@ from cutaway.core.errors import ParameterError
 from cutaway.core.method import method
 from cutaway.core.result import Result
 from cutaway.core.task import EncodedTask, Task
+from cutaway.methods.circuit_report import tested_pair
 from cutaway.methods.circuit_runs import HOW, How, other_values
 from cutaway.methods.control import enough, interval, unchecked
 from cutaway.methods.edge_effects import edges_named, effects, effects_alone, labels_for, together_check
@@ -106,7 +107,8 @@ def edge_patching(
     found = {"task": task.name, "model": model.name, "method": "edge_patching", "how": how}
     circuit = Circuit.of_edges(graph, graph.mask(chosen, names), scores, found, names)
     headings = () if at is None else words_of(engine, encoded, at)
-    data = xr.merge([_dataset(encoded, chosen, alone, together, metric), circuit.dataset(headings=headings)])
+    arrows = circuit.dataset(headings=headings)
+    data = xr.merge([_dataset(encoded, chosen, alone, together, metric), arrows, tested_pair(encoded, at)])
     return Result(
         data=data,
         metrics={

@@ -74,10 +74,9 @@ def edge_pruning(
     dropped = int(chosen.sum()) - int(kept.sum())
     circuit = Circuit.of_edges(runs.graph, kept, scores, found, () if labels is None else labels.names)
     headings = () if labels is None else words_of(runs.engine, encoded, labels)
-    pair = (tested_pair(encoded),) if labels is None else ()  # a page tries an edge at all positions
     loose = (f"{dropped} of {wanted} edges lie on no way from the embeddings to the logits and were dropped.",)
     return Result(
-        data=xr.merge([circuit.dataset(headings=headings), layer_counts(circuit), *pair]),
+        data=xr.merge([circuit.dataset(headings=headings), layer_counts(circuit), tested_pair(encoded, labels)]),
         metrics={**circuit_metrics(runs, circuit), "edges_dropped": dropped},
         views=(*circuit.to_views(f"The circuit of {circuit.n_edges} edges"), *layer_views()),
         checks=(circuit_check(runs, circuit, controls, seed),) if controls and circuit.n_edges else (),

@@ -100,6 +100,8 @@ def test_models_are_trained_by_themselves(cutaway: Cutaway) -> None:
         ("study run", "Run was given no name; it is about one study."),
         ("study list P1", "List was given 'P1'; it is about all studies."),
         ("study run wang2022_iio --scale smal", "There is no study 'wang2022_iio';"),
+        ("study show wang2022_ioi --model gpt2", "Show was given --model gpt2; only run measures a model."),
+        ("study run heimersheim2023_docstring --model gpt2", "heimersheim2023_docstring was given the model 'gpt2';"),
         ("study report --html nowhere/page.html", "The folder nowhere does not exist;"),
     ],
 )

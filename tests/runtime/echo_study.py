@@ -11,6 +11,7 @@ import xarray as xr
 import cutaway as ca
 from cutaway.core.study import Claim, Figure, Findings, StudyRun, study
 from cutaway.models.model import Model
+from cutaway.studies.opening import opened
 from cutaway.testing import tiny
 
 CLAIMS = (
@@ -39,7 +40,7 @@ def _fail(at: str) -> None:
 @study(paper="olsson2022", item="P34", asks="Does it lead?", claims=CLAIMS, seconds={"tiny": 1, "small": 1})
 def echo_study(run: StudyRun) -> Findings:
     """Lead of the favourite."""
-    model = run.trained("network", small_network)
+    model = opened(run, paper="gpt2") if run.model else run.trained("network", small_network)
     lead = run.step("lead", lambda: _lead(model))
     picture = run.step("picture", lambda: _picture(lead))
     _fail("end")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +18,12 @@ from cutaway.core.errors import MethodError, ParameterError, StoreError
 from cutaway.core.result import Result
 from cutaway.core.study import StudyRun, keepable
 from cutaway.runtime import study_records
-from cutaway.runtime.studies import carry_out, prepare, run, train
+from cutaway.runtime.studies import carry_out, opens_a_model, prepare, run, study_named, train
 from cutaway.runtime.study_keeping import alone
 from cutaway.runtime.study_recipe import fingerprint_of_training
+from cutaway.studies.pages import html_report, markdown
+from cutaway.studies.report import elsewhere, ours, standing_of
+from cutaway.testing import tiny
 
 NAME = "echo_study"
 
@@ -159,6 +163,55 @@ def test_each_scale_has_its_entry() -> None:
     best = study_records.best(found)
     assert best is not None
     assert best.claims[0].verdict == "reproduced"
+
+
+def test_another_model_has_an_entry_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "other model"
+    other = tiny("llama")
+    other.hf.save_pretrained(folder)
+    other.tokenizer.save_pretrained(folder)
+    run(NAME, scale="small")
+    outcome = run(NAME, model=str(folder))
+    assert outcome.record.command == f"cutaway study run {NAME}/{NAME} --scale small --model '{folder}'"
+    found = study_records.records()[f"{NAME}/{NAME}"]
+    assert list(found) == ["small", f"small {folder}"]
+    assert found[f"small {folder}"] == outcome.record
+    assert study_records.best(found) == found["small"]
+    pictures = [study_records.picture_of(record) for record in found.values()]
+    assert None not in pictures and len(set(pictures)) == 2
+    standing = standing_of(f"{NAME}/{NAME}", study_records.records())
+    assert standing.record == found["small"] and standing.others == (outcome.record,)
+    ((sentence, (figure,)), (_, (none,))) = elsewhere(standing)
+    lead = outcome.record.claims[0]
+    assert lead.figure and lead.figure.value != found["small"].claims[0].figure.value  # type: ignore[union-attr]
+    assert (sentence, figure) == (lead.sentence, (ours(lead), "same phenomenon at small scale"))
+    assert none == ("–", "not tested here")
+    for page in (markdown([standing], ""), html_report([standing])):
+        assert f"on {folder}" in page and ours(lead) in page
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "said"),
+    [
+        (NAME, "paper", "asked for at the scale paper; .* measured at small scale"),
+        (NAME, "tiny", "asked for at the scale tiny"),
+        (
+            "heimersheim2023_docstring",
+            "small",
+            "measures a model that it trains, .* study run heimersheim2023_docstring",
+        ),
+    ],
+)
+def test_another_model_is_refused_where_it_means_nothing(name: str, scale: Any, said: str) -> None:
+    with pytest.raises(ParameterError, match=said):
+        prepare(name, scale=scale, model="gemma3-270m")
+
+
+def test_studies_open_the_model_that_was_asked_for() -> None:
+    wanting = [entry.name for entry in registry.entries("study") if entry.distribution == registry.OURS]
+    able = {name for name in wanting if opens_a_model(study_named(name))}
+    assert {"wang2022_ioi", "conmy2023_acdc", "gould2023_successor_heads"} <= able
+    assert not able & {"heimersheim2023_docstring", "chan2022_causal_scrubbing", "clark2019_attention"}
 
 
 def test_a_tiny_run_is_not_recorded() -> None:

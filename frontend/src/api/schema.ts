@@ -767,6 +767,16 @@ export interface components {
             verdict: string;
         };
         /**
+         * ClaimElsewhere
+         * @description A claim on the other models, in the order of `other_models`.
+         */
+        ClaimElsewhere: {
+            /** Figures */
+            figures: components["schemas"]["FigureElsewhere"][];
+            /** Sentence */
+            sentence: string;
+        };
+        /**
          * ClaimRecord
          * @description A sentence of a paper beside what was measured.
          */
@@ -948,6 +958,19 @@ export interface components {
          */
         Failure: {
             error: components["schemas"]["Problem"];
+        };
+        /**
+         * FigureElsewhere
+         * @description What was measured of a claim on another model.
+         */
+        FigureElsewhere: {
+            /** Said */
+            said: string;
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "reproduced" | "same phenomenon at small scale" | "not reproduced" | "not tested here";
         };
         /**
          * GenerateAsked
@@ -1436,6 +1459,8 @@ export interface components {
             differs: string;
             /** Doc */
             doc: string;
+            /** Elsewhere */
+            elsewhere: components["schemas"]["ClaimElsewhere"][];
             /** Item */
             item: string;
             /** Link */
@@ -1449,6 +1474,11 @@ export interface components {
             methods: components["schemas"]["MethodUsed"][];
             /** Note */
             note: string;
+            /**
+             * Other Models
+             * @description Models that it was run on beside the scale's own.
+             */
+            other_models: string[];
             /**
              * Picture
              * @description Whether its picture was kept.

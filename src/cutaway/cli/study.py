@@ -39,6 +39,10 @@ def study(
     name: Annotated[str, typer.Argument(metavar="NAME", hidden=True)] = "",
     scale: Annotated[str, typer.Option("--scale", metavar="SCALE", help="tiny, small or paper.")] = "small",
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Draws everything that is drawn.")] = 0,
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", metavar="NAME", help="run: another model, at small scale. See `cutaway models`."),
+    ] = "",
     device: Annotated[str | None, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1 or mps.")] = None,
     dtype: Annotated[str | None, typer.Option("--dtype", metavar="NAME", help="float32, bfloat16, float16.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="run: forget the steps of a stopped run.")] = False,
@@ -60,6 +64,8 @@ def study(
     [dim]All papers:[/] cutaway study report --html studies.html
     """
     _refuse(action, name, html)
+    if model and action != "run":
+        raise ParameterError(f"{action} was given --model {model};", "only run measures a model.", "Leave it out.")
     match action:
         case "list" | "report":
             _all(action, html, as_json)
@@ -69,7 +75,8 @@ def study(
             _train(name, {"scale": scale, "seed": seed, "options": {"device": device, "dtype": dtype}}, as_json)
         case _:
             options = {"device": device, "dtype": dtype}
-            _run(name, {"scale": scale, "seed": seed, "fresh": fresh, "options": options}, html, as_json)
+            choices = {"scale": scale, "seed": seed, "model": model, "fresh": fresh, "options": options}
+            _run(name, choices, html, as_json)
 
 
 def _refuse(action: str, name: str, html: Path | None) -> None:
@@ -232,6 +239,20 @@ def claims_table(claims: tuple[Claim, ...]) -> RenderableType:
     return table
 
 
+def _elsewhere(standing: Standing) -> RenderableType:
+    """The figures and verdicts on other models than the scale's own."""
+    from cutaway.studies.report import elsewhere
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("on other models", ratio=2, overflow="fold")
+    for record in standing.others:
+        table.add_column(record.model, ratio=1, overflow="fold")
+    for said, each in elsewhere(standing):
+        cells = (Text(f"{figure} ").append(verdict, style=_COLOURS[verdict]) for figure, verdict in each)
+        table.add_row(Text(said), *cells)
+    return table
+
+
 def _head(standing: Standing) -> RenderableType:
     from cutaway.studies.report import about
 
@@ -247,6 +268,9 @@ def _print(standing: Standing, picture: Result | None) -> None:
     console.print()
     if standing.claims:
         console.print(claims_table(standing.claims))
+        console.print()
+    if standing.others:
+        console.print(_elsewhere(standing))
         console.print()
     if picture is not None:
         picture.show("terminal")
@@ -278,17 +302,15 @@ def _announced(prepared: Prepared) -> str:
     about = f" It takes about {_duration(seconds)} on two cores." if seconds else ""
     before = prepared.before
     goes_on = f" Going on after {len(before)} finished steps ({', '.join(before)})." if before else ""
-    return f"{prepared.entry.name} at {prepared.scale} scale, seed {prepared.seed}.{about}{goes_on}"
+    model = f", on {prepared.model}" if prepared.model else ""
+    return f"{prepared.entry.name} at {prepared.scale} scale{model}, seed {prepared.seed}.{about}{goes_on}"
 
 
 def _left(prepared: Prepared) -> str:
     before = prepared.before
-    again = f"cutaway study run {prepared.entry.name} --scale {prepared.scale}" + (
-        f" --seed {prepared.seed}" if prepared.seed else ""
-    )
     if not before:
-        return f"No step was finished; {again} begins anew."
-    return f"Kept: {', '.join(before)}. Go on with {again}, or begin anew with --fresh."
+        return f"No step was finished; {prepared.command} begins anew."
+    return f"Kept: {', '.join(before)}. Go on with {prepared.command}, or begin anew with --fresh."
 
 
 def _duration(seconds: float) -> str:

@@ -118,12 +118,14 @@ class StudyRun:
         seed: draws everything that is drawn.
         keeper: keeps what the steps give.
         options: what opening a model is given: device, dtype. See `cutaway.studies.opening`.
+        model: another one than the scale's own, at the scale `small`; empty: the scale's own.
     """
 
     scale: Scale = "tiny"
     seed: int = 0
     keeper: Keeper = field(default_factory=InMemory)
     options: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
 
     def __post_init__(self) -> None:
         if self.scale not in get_args(Scale):
@@ -131,6 +133,12 @@ class StudyRun:
                 f"there is no scale {self.scale!r};",
                 "a study runs at the scale tiny, small or paper.",
                 nearest(self.scale, get_args(Scale)),
+            )
+        if self.model and self.scale != "small":
+            raise ParameterError(
+                f"the model {self.model!r} was asked for at the scale {self.scale};",
+                "tiny measures random weights, and paper the paper's own model.",
+                "Leave out the scale: another model is measured at small scale.",
             )
 
     def step(self, name: str, make: Callable[[], T]) -> T:

@@ -10,6 +10,7 @@ Limits: one study in this process; models that a study trained stay in the cache
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from typing import Any
 
 from cutaway.core import registry
 from cutaway.core.claim import Claim, Scale
+from cutaway.core.errors import ParameterError
 from cutaway.core.provenance import versions
 from cutaway.core.recipe import fingerprint
 from cutaway.core.registry import Entry
@@ -44,6 +46,7 @@ class Prepared:
 
     Attributes:
         before: the steps that an interrupted run left.
+        model: that was asked for in place of the scale's own.
     """
 
     study: Study
@@ -52,6 +55,20 @@ class Prepared:
     seed: int
     kept: Kept
     options: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
+
+    @property
+    def asked(self) -> StudyRun:
+        """What the study is called with."""
+        return StudyRun(self.scale, self.seed, self.kept, self.options, self.model)
+
+    @property
+    def command(self) -> str:
+        """What runs it like this."""
+        options = "".join(f" --{key} {value}" for key, value in self.options.items())
+        seed = f" --seed {self.seed}" if self.seed else ""
+        model = f" --model {shlex.quote(self.model)}" if self.model else ""
+        return f"cutaway study run {self.entry.name} --scale {self.scale}{model}{seed}{options}"
 
     @property
     def before(self) -> list[str]:
@@ -66,7 +83,13 @@ def study_named(name: str) -> Study:
 
 
 def prepare(
-    name: str, *, scale: Scale = "small", seed: int = 0, fresh: bool = False, options: Mapping[str, Any] | None = None
+    name: str,
+    *,
+    scale: Scale = "small",
+    seed: int = 0,
+    model: str = "",
+    fresh: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> Prepared:
     """Check all that can be checked before the work begins.
 
@@ -74,20 +97,35 @@ def prepare(
         name: of the study.
         scale: `tiny`, `small` or `paper`.
         seed: draws everything that is drawn.
+        model: measured in place of the scale's own.
         fresh: forget the steps of an interrupted run.
         options: how models are opened: device, dtype.
 
     Raises:
         MethodError: there is no such study.
-        ParameterError: there is no such scale.
+        ParameterError: there is no such scale, or the study opens no model that could be another.
     """
     entry = registry.find("study", name)
-    StudyRun(scale=scale, seed=seed)
+    StudyRun(scale=scale, seed=seed, model=model)
+    found = study_named(name)
+    if model and not opens_a_model(found):
+        raise ParameterError(
+            f"{entry.name} was given the model {model!r};",
+            "it measures a model that it trains, or one of a kind of its own.",
+            f"Write cutaway study run {entry.name}.",
+        )
     given = {key: value for key, value in (options or {}).items() if value is not None}
-    kept = keeping(entry.name, entry.path, scale, seed, given)
+    kept = keeping(entry.name, entry.path, scale, seed, {**given, **({"model": model} if model else {})})
     if fresh:
         kept.forget()
-    return Prepared(study_named(name), entry, scale, seed, kept, given)
+    return Prepared(found, entry, scale, seed, kept, given, model)
+
+
+def opens_a_model(study: Study) -> bool:
+    """Whether the study opens the model of its scale with `cutaway.studies.opening.opened`, so that it can be another one."""
+    from cutaway.studies.opening import opened
+
+    return any(value is opened for value in vars(sys.modules[study.function.__module__]).values())
 
 
 def run(name: str, **choices: Any) -> Outcome:
@@ -108,7 +146,7 @@ def carry_out(prepared: Prepared, *, record: bool = True) -> Outcome:
     kept = prepared.kept
     with alone(kept):
         clock = time.perf_counter()
-        findings = prepared.study(StudyRun(prepared.scale, prepared.seed, kept, prepared.options))
+        findings = prepared.study(prepared.asked)
         seconds = time.perf_counter() - clock + sum(step["seconds"] for step in kept.did if step["kept"])
         made = _record(prepared, prepared.study.judged(findings, prepared.scale), findings, seconds)
         wanted = record and prepared.scale != "tiny"
@@ -129,7 +167,7 @@ def train(prepared: Prepared) -> list[dict[str, Any]]:
     """
     kept = prepared.kept
     with alone(kept):
-        asked = StudyRun(prepared.scale, prepared.seed, kept, prepared.options)
+        asked = prepared.asked
         module = sys.modules[prepared.study.function.__module__]
         for name, function in trainings_of(prepared.entry.path).items():
             asked.trained(name, getattr(module, function))
@@ -138,8 +176,6 @@ def train(prepared: Prepared) -> list[dict[str, Any]]:
 
 def _record(prepared: Prepared, claims: tuple[Claim, ...], findings: Findings, seconds: float) -> Record:
     kept = prepared.kept
-    options = "".join(f" --{key} {value}" for key, value in prepared.options.items())
-    seed = f" --seed {prepared.seed}" if prepared.seed else ""
     return Record(
         study=prepared.entry.name,
         scale=prepared.scale,
@@ -154,7 +190,8 @@ def _record(prepared: Prepared, claims: tuple[Claim, ...], findings: Findings, s
         code=fingerprint(prepared.entry.path)[:16],
         steps=tuple(kept.did),
         picture={"id": findings.result.id, "file": ""},
-        command=f"cutaway study run {prepared.entry.name} --scale {prepared.scale}{seed}{options}",
+        command=prepared.command,
+        model=prepared.model,
     )
 
 

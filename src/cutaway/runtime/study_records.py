@@ -1,10 +1,10 @@
-"""What came out of the studies that were run? One JSON file a study, with an entry for each scale.
+"""What came out of the studies that were run? One JSON file a study, with an entry for each scale and each other model.
 
 A record holds each claim with the paper's figure and ours, and everything that a reader needs to trust them: seed,
 versions, device, models, duration, date. The picture of a run lies beside it as NetCDF where it is small.
 Records of cutaway's own studies lie in the package where that can be written to (a checkout), all others in the
 user's data folder; both are read, and the newer entry of a scale counts. CUTAWAY_RECORDS names one folder instead.
-Limits: needs no torch to be read; the newest run of a scale replaces the one before.
+Limits: needs no torch to be read; the newest run of a scale (of a model) replaces the one before.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +53,7 @@ class Record:
         steps: name, seconds, and whether it was kept from an interrupted run.
         picture: id of the result that shows it, and its file beside the record, or an empty file.
         command: what repeats it.
+        model: that was asked for in place of the scale's own.
     """
 
     study: str
@@ -68,7 +70,13 @@ class Record:
     steps: tuple[Mapping[str, Any], ...] = ()
     picture: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
+    model: str = ""
     place: Path | None = None
+
+    @property
+    def entry(self) -> str:
+        """What its run is called in the file: the scale, and the model where it is not the scale's own."""
+        return f"{self.scale} {self.model}" if self.model else self.scale
 
     @property
     def verdicts(self) -> dict[str, int]:
@@ -91,27 +99,27 @@ def place_to_write(study: str) -> Path:
     return others[0] if others and not (ours and _checkout(first)) else first
 
 
-def records() -> dict[str, dict[Scale, Record]]:
-    """All records by study and scale, from every place."""
-    found: dict[str, dict[Scale, Record]] = {}
+def records() -> dict[str, dict[str, Record]]:
+    """All records by study and entry (see `Record.entry`), from every place."""
+    found: dict[str, dict[str, Record]] = {}
     for record in _all():
         of_study = found.setdefault(record.study, {})
-        known = of_study.get(record.scale)
+        known = of_study.get(record.entry)
         if known is None or record.date >= known.date:
-            of_study[record.scale] = record
+            of_study[record.entry] = record
     return found
 
 
-def shipped() -> dict[str, dict[Scale, Record]]:
+def shipped() -> dict[str, dict[str, Record]]:
     """The records that come with the package."""
-    found: dict[str, dict[Scale, Record]] = {}
+    found: dict[str, dict[str, Record]] = {}
     for path in sorted(SHIPPED.glob("*.json")):
         for record in read(path):
-            found.setdefault(record.study, {})[record.scale] = record
+            found.setdefault(record.study, {})[record.entry] = record
     return found
 
 
-def best(of_study: Mapping[Scale, Record]) -> Record | None:
+def best(of_study: Mapping[str, Record]) -> Record | None:
     """The record that says most: of the largest scale."""
     return next((of_study[scale] for scale in SCALES if scale in of_study), None)
 
@@ -154,10 +162,12 @@ def write(record: Record, picture: Result | None = None, folder: Path | None = N
     stem = record.study.replace("/", "--")
     path = target / f"{stem}.json"
     if picture is not None:
-        record = dataclasses.replace(record, picture=_picture(picture, target / f"{stem}.{record.scale}.nc"))
+        file = re.sub(r"[^\w.-]+", "-", record.entry)[-100:]
+        record = dataclasses.replace(record, picture=_picture(picture, target / f"{stem}.{file}.nc"))
     before = (read_json(path) or {}).get("runs", {})
-    runs = {**before, record.scale: as_json(record)}
-    content = {"format": FORMAT, "study": record.study, "runs": {s: runs[s] for s in SCALES if s in runs}}
+    runs = {**before, record.entry: as_json(record)}
+    order = [*(scale for scale in SCALES if scale in runs), *sorted(set(runs) - set(SCALES))]
+    content = {"format": FORMAT, "study": record.study, "runs": {entry: runs[entry] for entry in order}}
     write_bytes(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     return dataclasses.replace(record, place=target)
 
@@ -172,6 +182,8 @@ def picture_of(record: Record) -> Path | None:
 def as_json(record: Record) -> dict[str, Any]:
     """The record as JSON values; verdicts and criteria are written out for readers, and follow anew when read."""
     said = {f.name: getattr(record, f.name) for f in dataclasses.fields(record) if f.name not in ("study", "place")}
+    if not record.model:
+        del said["model"]
     return {
         **said,
         "claims": [claim_json(claim) for claim in record.claims],
@@ -234,7 +246,7 @@ def _checkout(folder: Path) -> bool:
     return (root / "pyproject.toml").is_file() and os.access(folder.parent, os.W_OK)
 
 
-def known(study: str) -> dict[Scale, Record]:
+def known(study: str) -> dict[str, Record]:
     """The records of one study.
 
     Raises:

@@ -1,4 +1,5 @@
-"""Which model does a study open at which scale? Tiny random weights, a small real one, or the paper's own.
+"""Which model does a study open at which scale? Tiny random weights, a small real one (or one of the user's choice), or the
+paper's own.
 
 The tiny model tells whether the code runs, not whether the claim holds.
 """
@@ -26,7 +27,7 @@ def opened(run: StudyRun, *, paper: str, small: str = "smollm2", texts: Task | N
     """
     if run.scale == "tiny":
         return run.seen(tiny(seed=run.seed, texts=texts_of(texts) if texts is not None else ()))
-    return run.seen(open_model(small if run.scale == "small" else paper, **run.options))
+    return run.seen(open_model(run.model or small if run.scale == "small" else paper, **run.options))
 
 
 def untrained(model: Model, seed: int = 0) -> Model:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cutaway.core.claim import MARKS, Claim
 from cutaway.drawing.html import checks, ended, figures, fragment, notes, page, text
-from cutaway.studies.report import VERDICTS, Standing, about, control, ours, theirs, totals
+from cutaway.studies.report import VERDICTS, Standing, about, control, elsewhere, ours, theirs, totals
 
 if TYPE_CHECKING:
     from cutaway.core.result import Result
@@ -69,8 +69,23 @@ def _claims_html(standing: Standing) -> Iterator[str]:
     rows = ("".join(f'<td class="text">{text(cell)}</td>' for cell in row(claim)) for claim in standing.claims)
     body = "".join(f"<tr>{cells}</tr>" for cells in rows)
     yield f'<div class="picture"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    if standing.others:
+        head = "".join(f'<th class="text">{text(name)}</th>' for name in _heads(standing))
+        cells = ("".join(f'<td class="text">{text(cell)}</td>' for cell in line) for line in _lines(standing))
+        body = "".join(f"<tr>{line}</tr>" for line in cells)
+        yield f'<div class="picture"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     if standing.record is not None:
         yield f"<p>{text(standing.record.differs)}</p><p>Again: <code>{text(standing.record.command)}</code></p>"
+
+
+def _heads(standing: Standing) -> list[str]:
+    """The headings of the table of other models."""
+    return ["claim", *(f"on {record.model}" for record in standing.others)]
+
+
+def _lines(standing: Standing) -> list[list[str]]:
+    """Each claim with the figures and verdicts on other models."""
+    return [[said, *(f"{figure}: {verdict}" for figure, verdict in each)] for said, each in elsewhere(standing)]
 
 
 def _counted_html(found: Sequence[Standing]) -> str:
@@ -125,12 +140,17 @@ def _section(standing: Standing) -> Iterator[str]:
     )
     yield from (f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}")
     yield from (f"| {' | '.join(_cell(cell) for cell in row(claim))} |" for claim in standing.claims)
+    if standing.others:
+        heads = _heads(standing)
+        yield from ("", f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}")
+        yield from (f"| {' | '.join(_cell(cell) for cell in line)} |" for line in _lines(standing))
     if record is None:
         yield from ("", f"`cutaway study run {standing.study.name}`")
         return
     models = ", ".join(dict.fromkeys(str(model.get("name")) for model in record.models))
     machine = f"{models or 'no model'}; seed {record.seed}; {record.device}; {record.seconds:.0f} s"
     yield from ("", record.differs, "", f"`{record.command}` ({machine})")
+    yield from (f"\n`{other.command}` ({other.device}; {other.seconds:.0f} s)" for other in standing.others)
 
 
 def _linked(standing: Standing) -> str:

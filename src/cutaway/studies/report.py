@@ -2,7 +2,7 @@
 
 A paper is `to come` while it has no study, `not run yet` while its study has no record, and `recorded` then. A claim without
 a figure is "not tested here". The records are given by who asks (they lie on disk); nothing is run.
-Limits: of a study that was run at several scales the largest scale is shown.
+Limits: of a study that was run at several scales the largest scale is shown, and beside it the runs on other models.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Standing:
         record: the record of the largest scale, or None.
         claims: with what was measured, or as the study words them.
         stale: the study was changed after it was recorded.
+        others: the records of runs on other models than the scale's own.
     """
 
     paper: Paper
@@ -60,6 +61,7 @@ class Standing:
     record: Any
     claims: tuple[Claim, ...]
     stale: bool
+    others: tuple[Any, ...] = ()
 
     @property
     def status(self) -> Status:
@@ -82,11 +84,11 @@ class Standing:
         return tuple((name, name in known) for name in (uses or self.paper.methods))
 
 
-def standings(records: Mapping[str, Mapping[Scale, Recorded]], *, strangers: bool = True) -> list[Standing]:
+def standings(records: Mapping[str, Mapping[str, Recorded]], *, strangers: bool = True) -> list[Standing]:
     """Every paper of the list in its order, and after them the studies of other items.
 
     Args:
-        records: by study and scale.
+        records: by study and entry: a scale, and runs on other models.
         strangers: whether studies of plug-ins are shown too.
     """
     entries = [entry for entry in registry.entries("study") if strangers or entry.distribution == registry.OURS]
@@ -99,7 +101,7 @@ def standings(records: Mapping[str, Mapping[Scale, Recorded]], *, strangers: boo
     return [*found, *(_standing(_paper_of(entry), entry, records) for entry in others)]
 
 
-def standing_of(name: str, records: Mapping[str, Mapping[Scale, Recorded]]) -> Standing:
+def standing_of(name: str, records: Mapping[str, Mapping[str, Recorded]]) -> Standing:
     """Where a study stands, by its name; also by the item, for papers that have none yet.
 
     Raises:
@@ -151,7 +153,8 @@ def standing_in_words(standing: Standing) -> str:
     record = standing.record
     counts = ", ".join(f"{count} {verdict}" for verdict, count in standing.verdicts.items())
     changed = "; the study was changed since" if standing.stale else ""
-    return f"recorded at {record.scale} scale on {record.date[:10]}: {counts}{changed}"
+    model = f" with {record.model}" if record.model else ""
+    return f"recorded at {record.scale} scale{model} on {record.date[:10]}: {counts}{changed}"
 
 
 def theirs(claim: Claim) -> str:
@@ -170,6 +173,16 @@ def ours(claim: Claim) -> str:
     return f"{_number(figure.value)}{unit}{ends}"
 
 
+def elsewhere(standing: Standing) -> list[tuple[str, tuple[tuple[str, Verdict], ...]]]:
+    """Each claim with our figure and the verdict on every other model, in the order of `standing.others`."""
+    found = []
+    for claim in standing.claims:
+        each = [next((one for one in record.claims if one.key == claim.key), None) for record in standing.others]
+        none: tuple[str, Verdict] = ("–", "not tested here")
+        found.append((claim.sentence, tuple(none if one is None else (ours(one), one.verdict) for one in each)))
+    return found if standing.others else []
+
+
 def control(claim: Claim) -> str:
     """The figure of the control, and what the control was."""
     if claim.figure is None or claim.figure.control is None:
@@ -182,14 +195,16 @@ def _number(value: float | None) -> str:
     return "?" if value is None else f"{value:.3g}"
 
 
-def _standing(paper: Paper, entry: Entry | None, records: Mapping[str, Mapping[Scale, Recorded]]) -> Standing:
+def _standing(paper: Paper, entry: Entry | None, records: Mapping[str, Mapping[str, Recorded]]) -> Standing:
     if entry is None:
         return Standing(paper, None, (), None, (), stale=False)
     of_study = records.get(entry.name, {})
     scales = tuple(scale for scale in _SCALES if scale in of_study)
     record = of_study[scales[0]] if scales else None
     claims = record.claims if record is not None else claims_written(entry)
-    return Standing(paper, entry, scales, record, claims, record is not None and not _same_code(entry, record))
+    others = tuple(of_study[name] for name in sorted(of_study) if name not in _SCALES)
+    stale = record is not None and not _same_code(entry, record)
+    return Standing(paper, entry, scales, record, claims, stale, others)
 
 
 def _same_code(entry: Entry, record: Recorded) -> bool:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from cutaway.core.claim import MARKS
 from cutaway.core.errors import CutawayError
 from cutaway.runtime.study_records import as_json, claim_json, picture_of, records
-from cutaway.studies.report import Standing, about, control, ours, standing_of, standings, theirs
+from cutaway.studies.report import Standing, about, control, elsewhere, ours, standing_of, standings, theirs
 from cutaway.web.answers import NotHere
 from cutaway.web.records import ArrayInfo, Check, Json, View
 
@@ -66,6 +66,20 @@ class StudyEntry(BaseModel):
     claims: list[ClaimRecord]
 
 
+class FigureElsewhere(BaseModel):
+    """What was measured of a claim on another model."""
+
+    said: str
+    verdict: Verdict
+
+
+class ClaimElsewhere(BaseModel):
+    """A claim on the other models, in the order of `other_models`."""
+
+    sentence: str
+    figures: list[FigureElsewhere]
+
+
 class StudyRecord(StudyEntry):
     """The same, with all that the record of its run says."""
 
@@ -76,6 +90,8 @@ class StudyRecord(StudyEntry):
     stale: bool
     record: dict[str, Json] | None
     picture: bool = Field(description="Whether its picture was kept.")
+    other_models: list[str] = Field(description="Models that it was run on beside the scale's own.")
+    elsewhere: list[ClaimElsewhere]
 
 
 class StudyPicture(BaseModel):
@@ -113,6 +129,11 @@ def study_record(name: str) -> dict[str, Any]:
         "stale": standing.stale,
         "record": as_json(record) if record else None,
         "picture": file is not None,
+        "other_models": [other.model for other in standing.others],
+        "elsewhere": [
+            {"sentence": said, "figures": [{"said": figure, "verdict": verdict} for figure, verdict in each]}
+            for said, each in elsewhere(standing)
+        ],
     }
 
 

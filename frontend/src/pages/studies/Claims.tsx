@@ -1,4 +1,4 @@
-import type { StudyClaim } from "../../api/types";
+import type { StudyClaim, StudyRecord } from "../../api/types";
 import { SIGNS } from "./verdicts";
 
 export function VerdictMark({ verdict, count }: { verdict: StudyClaim["verdict"]; count?: number }) {
@@ -50,6 +50,37 @@ export function Claims({ claims }: { claims: readonly StudyClaim[] }) {
             <td role="cell" data-label="Verdict">
               <VerdictMark verdict={claim.verdict} />
             </td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+/** Each claim on the models that it was run on beside the scale's own. */
+export function Elsewhere({ models, claims }: { models: readonly string[]; claims: StudyRecord["elsewhere"] }) {
+  return (
+    <table className="study-claims" role="table" aria-label="Claims on other models">
+      <thead role="rowgroup">
+        <tr role="row">
+          {["Claim", ...models].map((name) => (
+            <th key={name} scope="col" role="columnheader">
+              {name}
+            </th>
+          ))}
+        </tr>
+      </thead>
+      <tbody role="rowgroup">
+        {claims.map((claim) => (
+          <tr key={claim.sentence} role="row">
+            <th scope="row" role="rowheader">
+              {claim.sentence}
+            </th>
+            {claim.figures.map((figure, index) => (
+              <td key={models[index]} role="cell" data-label={models[index]}>
+                <span className="number">{figure.said}</span> <VerdictMark verdict={figure.verdict} />
+              </td>
+            ))}
           </tr>
         ))}
       </tbody>

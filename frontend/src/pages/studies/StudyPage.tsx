@@ -9,7 +9,7 @@ import { Problem } from "../../layout/Problem";
 import { CheckCard } from "../../parts/CheckCard";
 import { Copyable } from "../../parts/Copyable";
 import { Picture, type Hover } from "../../parts/Pictures";
-import { Claims, VerdictMark } from "./Claims";
+import { Claims, Elsewhere, VerdictMark } from "./Claims";
 import { counted } from "./verdicts";
 import "./studies.css";
 
@@ -62,6 +62,12 @@ export function Study({ study, name }: { study: StudyRecord; name: string }) {
       )}
       {study.status === "to come" && <p>There is no study of this paper yet.</p>}
       {study.claims.length > 0 && <Claims claims={study.claims} />}
+      {study.other_models.length > 0 && (
+        <section className="study-section">
+          <h2>On other models</h2>
+          <Elsewhere models={study.other_models} claims={study.elsewhere} />
+        </section>
+      )}
       {study.differs && (
         <section className="study-section">
           <h2>What differs from the paper</h2>

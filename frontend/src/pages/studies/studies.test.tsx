@@ -128,6 +128,8 @@ const full: StudyRecord = {
   stale: false,
   record: { models: [{ name: "smollm2" }], versions: { torch: "2.13" }, seed: 0, device: "cpu", seconds: 9, date: "2026-01-02" },
   picture: false,
+  other_models: [],
+  elsewhere: [],
 };
 
 it("a study shows what differs, its command, where it was measured, and which methods exist", () => {
@@ -138,6 +140,17 @@ it("a study shows what differs, its command, where it was measured, and which me
   expect(screen.getByRole("link", { name: "path_patching" }).getAttribute("href")).toBe("/methods/path_patching");
   expect(screen.queryByRole("link", { name: /unheard_of/ })).toBeNull();
   expect(screen.queryByText(/changed after this record/)).toBeNull();
+});
+
+it("a study shows its claims on other models", () => {
+  const figures = [
+    { said: "0.4 logits", verdict: "not reproduced" as const },
+    { said: "–", verdict: "not tested here" as const },
+  ];
+  shown({ ...full, other_models: ["gemma3-270m", "gpt2"], elsewhere: [{ sentence: "The claim a", figures }] });
+  const table = screen.getByRole("table", { name: "Claims on other models" });
+  expect(within(table).getAllByRole("columnheader").map((cell) => cell.textContent)).toEqual(["Claim", "gemma3-270m", "gpt2"]);
+  expect(within(table).getAllByRole("cell")[0]?.textContent).toMatch(/^0\.4 logits .*not reproduced$/);
 });
 
 it("a study that changed since its record says so", () => {

@@ -248,7 +248,7 @@ def _elsewhere(standing: Standing) -> RenderableType:
     for record in standing.others:
         table.add_column(record.model, ratio=1, overflow="fold")
     for said, each in elsewhere(standing):
-        cells = (Text(f"{figure} ").append(verdict, style=_COLOURS[verdict]) for figure, verdict in each)
+        cells = (Text(f"{figure}\n").append(verdict, style=_COLOURS[verdict]) for figure, verdict in each)
         table.add_row(Text(said), *cells)
     return table
 

@@ -78,7 +78,9 @@ export function Elsewhere({ models, claims }: { models: readonly string[]; claim
             </th>
             {claim.figures.map((figure, index) => (
               <td key={models[index]} role="cell" data-label={models[index]}>
-                <span className="number">{figure.said}</span> <VerdictMark verdict={figure.verdict} />
+                <div>
+                  <span className="number block">{figure.said}</span> <VerdictMark verdict={figure.verdict} />
+                </div>
               </td>
             ))}
           </tr>

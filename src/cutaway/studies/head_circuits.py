@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cutaway.core.edge import Bools, EdgeGraph
+from cutaway.core.errors import MethodError
 from cutaway.core.task import EncodedTask
 from cutaway.methods.circuit_runs import Floats, Runs, runs_of
 from cutaway.methods.edge_ranking import node_scores, scores_of
@@ -20,8 +21,19 @@ from cutaway.models.model import Model
 
 
 def head_rows(graph: EdgeGraph) -> list[int]:
-    """Rows of the graph that are heads."""
-    return [row for row, site in enumerate(graph.sources) if site.kind == "z"]
+    """Rows of the graph that are heads.
+
+    Raises:
+        MethodError: what the heads write does not add up, as where it is normalised before it joins the stream.
+    """
+    found = [row for row, site in enumerate(graph.sources) if site.kind == "z"]
+    if not found:
+        raise MethodError(
+            "the heads of this model do not add up to what its attention writes;",
+            "circuits of heads need that each head writes into the stream by itself.",
+            "Take a model without a norm behind its attention, such as smollm2.",
+        )
+    return found
 
 
 def edges_of_heads(graph: EdgeGraph, heads: Sequence[int]) -> Bools:

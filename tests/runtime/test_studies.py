@@ -18,9 +18,9 @@ from cutaway.core.errors import MethodError, ParameterError, StoreError
 from cutaway.core.result import Result
 from cutaway.core.study import StudyRun, keepable
 from cutaway.runtime import study_records
-from cutaway.runtime.studies import carry_out, opens_a_model, prepare, run, study_named, train
+from cutaway.runtime.studies import carry_out, prepare, run, train
 from cutaway.runtime.study_keeping import alone
-from cutaway.runtime.study_recipe import fingerprint_of_training
+from cutaway.runtime.study_recipe import fingerprint_of_training, opens_a_model
 from cutaway.studies.pages import html_report, markdown
 from cutaway.studies.report import elsewhere, ours, standing_of
 from cutaway.testing import tiny
@@ -208,8 +208,8 @@ def test_another_model_is_refused_where_it_means_nothing(name: str, scale: Any, 
 
 
 def test_studies_open_the_model_that_was_asked_for() -> None:
-    wanting = [entry.name for entry in registry.entries("study") if entry.distribution == registry.OURS]
-    able = {name for name in wanting if opens_a_model(study_named(name))}
+    own = [entry for entry in registry.entries("study") if entry.distribution == registry.OURS]
+    able = {entry.name for entry in own if opens_a_model(entry.path)}
     assert {"wang2022_ioi", "conmy2023_acdc", "gould2023_successor_heads"} <= able
     assert not able & {"heimersheim2023_docstring", "chan2022_causal_scrubbing", "clark2019_attention"}
 

@@ -27,7 +27,7 @@ from cutaway.core.registry import Entry
 from cutaway.core.study import Findings, Study, StudyRun
 from cutaway.runtime import study_records
 from cutaway.runtime.study_keeping import Kept, alone, keeping, kept_steps
-from cutaway.runtime.study_recipe import trainings_of
+from cutaway.runtime.study_recipe import opens_a_model, trainings_of
 from cutaway.runtime.study_records import Record
 
 
@@ -107,8 +107,7 @@ def prepare(
     """
     entry = registry.find("study", name)
     StudyRun(scale=scale, seed=seed, model=model)
-    found = study_named(name)
-    if model and not opens_a_model(found):
+    if model and not opens_a_model(entry.path):
         raise ParameterError(
             f"{entry.name} was given the model {model!r};",
             "it measures a model that it trains, or one of a kind of its own.",
@@ -118,14 +117,7 @@ def prepare(
     kept = keeping(entry.name, entry.path, scale, seed, {**given, **({"model": model} if model else {})})
     if fresh:
         kept.forget()
-    return Prepared(found, entry, scale, seed, kept, given, model)
-
-
-def opens_a_model(study: Study) -> bool:
-    """Whether the study opens the model of its scale with `cutaway.studies.opening.opened`, so that it can be another one."""
-    from cutaway.studies.opening import opened
-
-    return any(value is opened for value in vars(sys.modules[study.function.__module__]).values())
+    return Prepared(study_named(name), entry, scale, seed, kept, given, model)
 
 
 def run(name: str, **choices: Any) -> Outcome:

@@ -53,6 +53,12 @@ def trainings_of(path: Path) -> dict[str, str]:
     return found
 
 
+def opens_a_model(path: Path) -> bool:
+    """Whether a study opens the model of its scale, `opened(run, ...)` in its file, so that it can be another one."""
+    calls = (node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Call))
+    return any(isinstance(call.func, ast.Name) and call.func.id == "opened" for call in calls)
+
+
 def _defined(node: ast.stmt) -> Iterator[str]:
     match node:
         case ast.FunctionDef(name=name) | ast.ClassDef(name=name):

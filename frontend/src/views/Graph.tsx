@@ -3,9 +3,9 @@
 import { useMemo, useRef, useState, type KeyboardEvent } from "react";
 import type { Network } from "./framing";
 import { graphLayout, type GraphEdge, type GraphLayout, type GraphStop } from "./graphLayout";
+import { Arrow, FIRST_ARROWS, GraphControls, LayerName, NodeBox, thickness } from "./graphParts";
 import { saidOfEdge, saidOfNode } from "./graphWords";
 import { Empty, Hint, Spoken, type Pointed } from "./Hint";
-import { colour, css } from "./palette";
 import { PositionGraph } from "./PositionGraph";
 import { sitesAtPositions } from "./positionLayout";
 import { cut, roomFor, useWidth } from "./surroundings";
@@ -14,9 +14,6 @@ import { treeOf } from "./treeLayout";
 import type { Drawn } from "./types";
 import { anyNegative, figure, whole } from "./words";
 
-const HIGH = 22;
-const SIGNS = { name: "diverging", low: -1, high: 1 } as const;
-const FIRST_ARROWS = 120;
 
 /** A graph in columns, by layer and position where it names positions, or a tree where it is one. */
 export function Graph(props: Drawn<Network>) {
@@ -76,37 +73,22 @@ function Columns({ panel, title, theme, height = 620, hover, onHover, onSelect }
     event.preventDefault();
     move(here ? (step() ?? at) : (inColumn(0, 0) ?? 0), true);
   };
-  const fold = (column: string) =>
-    setFolded((old) => {
-      const next = new Set(old);
-      if (!next.delete(column)) next.add(column);
-      return next;
-    });
   const touches = (edge: GraphEdge) => at === null || edge.source === at || edge.target === at;
   const weakest = layout.edges.length ? Math.min(...layout.edges.map(({ weight }) => Math.abs(weight) || 0)) : 0;
   const order = [...layout.edges].sort((a, b) => Math.abs(a.weight) - Math.abs(b.weight));
+  const dim = panel.edgeDim;
+  const choose = onSelect && dim !== undefined ? (arrow: number) => onSelect({ [dim]: arrow }) : undefined;
   return (
     <div ref={box} className="cv-box cv-picture">
-      <div className="cv-controls">
-        {count > 1 && (
-          <label>
-            Strongest arrows
-            <input type="range" min={1} max={count} value={most} onChange={(event) => setMost(Number(event.target.value))} />
-            <span className="cv-output">
-              {whole(layout.kept)} of {whole(count)}
-            </span>
-          </label>
-        )}
-        {layout.bySite && (
-          <button
-            type="button"
-            aria-pressed={folded.size > 0}
-            onClick={() => setFolded(new Set(folded.size ? [] : layout.columns))}
-          >
-            {folded.size ? "Unfold all layers" : "Fold by layer"}
-          </button>
-        )}
-      </div>
+      <GraphControls
+        most={most}
+        count={count}
+        kept={layout.kept}
+        onMost={setMost}
+        layers={layout.bySite ? layout.columns : []}
+        folded={folded}
+        onFolded={setFolded}
+      />
       <div className="cv-scroll" style={{ maxHeight: height }}>
         <svg
           width={places.width}
@@ -124,60 +106,34 @@ function Columns({ panel, title, theme, height = 620, hover, onHover, onSelect }
             const end = layout.columns.lastIndexOf(layer);
             const [left, right] = [places.columns[i] ?? 0, (places.columns[end] ?? 0) + places.wide];
             return (
-              <g
+              <LayerName
                 key={layer}
-                role="button"
-                tabIndex={0}
-                aria-pressed={folded.has(layer)}
-                aria-label={`Fold ${layer}`}
-                onClick={() => fold(layer)}
-                onKeyDown={(event) => {
-                  if (event.key !== "Enter" && event.key !== " ") return;
-                  event.preventDefault();
-                  event.stopPropagation();
-                  fold(layer);
-                }}
-                style={{ cursor: "pointer" }}
-              >
-                <rect x={left} y="0" width={right - left} height="18" rx="4" fill="var(--card)" />
-                <text className="cv-muted" x={(left + right) / 2} y="13" textAnchor="middle">
-                  {folded.has(layer) ? "▸ " : ""}
-                  {layer}
-                </text>
-              </g>
+                layer={layer}
+                folded={folded}
+                onFolded={setFolded}
+                x={left}
+                y={0}
+                width={right - left}
+                height={18}
+              />
             );
           })}
           {order.map((edge) => {
-            const known = Number.isNaN(edge.weight) ? 0 : edge.weight;
-            const thick = 0.8 + 4.2 * Math.min(1, Math.abs(known) / strongest);
-            const stroke = css(colour(SIGNS, known >= 0 ? 0.65 : -0.65, theme));
+            const thick = thickness(edge.weight, strongest);
             const way = wayOf(edge, places);
-            const [only, more] = edge.members;
-            const choose =
-              onSelect && panel.edgeDim !== undefined && only !== undefined && more === undefined
-                ? () => onSelect({ [panel.edgeDim as string]: only })
-                : undefined;
             return (
-              <g
+              <Arrow
                 key={`${edge.source} ${edge.target}`}
+                weight={edge.weight}
+                thick={thick}
+                theme={theme}
+                path={way.path}
+                head={headOf(way.tip, thick)}
+                said={saidEdge(edge)}
                 opacity={touches(edge) ? 1 : 0.12}
-                onClick={choose}
-                style={choose && { cursor: "pointer" }}
-                data-arrow={choose && only}
-              >
-                {choose && <path d={way.path} fill="none" stroke="transparent" strokeWidth={Math.max(12, thick)} />}
-                <path
-                  d={way.path}
-                  fill="none"
-                  stroke={stroke}
-                  strokeWidth={thick}
-                  strokeOpacity="0.75"
-                  strokeDasharray={known < 0 ? "6 4" : undefined}
-                >
-                  <title>{saidEdge(edge)}</title>
-                </path>
-                <polygon points={headOf(way.tip, thick)} fill={stroke} />
-              </g>
+                members={edge.members}
+                onChoose={choose}
+              />
             );
           })}
           {layout.nodes.map((node, index) => {
@@ -185,26 +141,18 @@ function Columns({ panel, title, theme, height = 620, hover, onHover, onSelect }
             if (!place) return null;
             const own = index === at || (at === null && linked !== undefined && node.members.includes(linked));
             return (
-              <g
+              <NodeBox
                 key={node.members[0]}
-                onPointerEnter={() => move(index)}
-                onPointerLeave={() => move(null)}
-                onClick={() => onSelect?.({ node: node.members[0] as number })}
+                x={place.x}
+                y={place.y}
+                width={places.wide}
+                own={own}
+                several={node.members.length > 1}
+                onPoint={(on) => move(on ? index : null)}
+                onChoose={() => onSelect?.({ node: node.members[0] as number })}
               >
-                <rect
-                  x={place.x}
-                  y={place.y - HIGH / 2}
-                  width={places.wide}
-                  height={HIGH}
-                  rx="5"
-                  fill={own ? "var(--accent-soft)" : node.members.length > 1 ? "var(--card)" : "var(--paper)"}
-                  stroke={own ? "var(--focus)" : "var(--muted)"}
-                  strokeWidth={own ? 2 : 1}
-                />
-                <text className="cv-mono" x={place.x + places.wide / 2} y={place.y + 4} textAnchor="middle">
-                  {cut(node.short, 11, places.wide - 8, true)}
-                </text>
-              </g>
+                {cut(node.short, 11, places.wide - 8, true)}
+              </NodeBox>
             );
           })}
         </svg>

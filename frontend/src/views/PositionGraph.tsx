@@ -2,22 +2,19 @@
 
 import { useMemo, useRef, useState, type KeyboardEvent } from "react";
 import type { Network } from "./framing";
+import { Arrow, FIRST_ARROWS, GraphControls, HIGH, LayerName, NodeBox, thickness } from "./graphParts";
 import { saidOfEdge, saidOfNode } from "./graphWords";
 import { Empty, Hint, Spoken, type Pointed } from "./Hint";
-import { colour, css } from "./palette";
 import { positionLayout, type PositionEdge, type PositionLayout } from "./positionLayout";
 import type { SiteName } from "./siteNames";
 import { cut, roomFor, useWidth } from "./surroundings";
 import type { Drawn } from "./types";
 import { anyNegative, figure, label, whole } from "./words";
 
-const HIGH = 22;
 const BESIDE = 3;
 const GAP = 6;
 const ROW = 30;
 const HEAD = 24;
-const SIGNS = { name: "diverging", low: -1, high: 1 } as const;
-const FIRST_ARROWS = 120;
 /** Of more positions than these, those without a node are left out. */
 const FEW_COLUMNS = 8;
 
@@ -74,38 +71,19 @@ export function PositionGraph({
     event.preventDefault();
     move(here ? (nextIn(places.nodes, at as number, way) ?? at) : lowest(layout), true);
   };
-  const fold = (layer: string) =>
-    setFolded((old) => {
-      const next = new Set(old);
-      if (!next.delete(layer)) next.add(layer);
-      return next;
-    });
+  const dim = panel.edgeDim;
+  const choose = onSelect && dim !== undefined ? (arrow: number) => onSelect({ [dim]: arrow }) : undefined;
   return (
     <div ref={box} className="cv-box cv-picture">
-      <div className="cv-controls">
-        {layout.count > 1 && (
-          <label>
-            Strongest arrows
-            <input
-              type="range"
-              min={1}
-              max={layout.count}
-              value={Math.min(most, layout.count)}
-              onChange={(event) => setMost(Number(event.target.value))}
-            />
-            <span className="cv-output">
-              {whole(layout.kept)} of {whole(layout.count)}
-            </span>
-          </label>
-        )}
-        <button
-          type="button"
-          aria-pressed={folded.size > 0}
-          onClick={() => setFolded(new Set(folded.size ? [] : layout.rows))}
-        >
-          {folded.size ? "Unfold all layers" : "Fold by layer"}
-        </button>
-      </div>
+      <GraphControls
+        most={most}
+        count={layout.count}
+        kept={layout.kept}
+        onMost={setMost}
+        layers={layout.rows}
+        folded={folded}
+        onFolded={setFolded}
+      />
       <div ref={scroller} className="cv-scroll" style={{ maxHeight: height }}>
         <svg
           width={places.width}
@@ -136,27 +114,16 @@ export function PositionGraph({
             <line key={x} x1={x} x2={x} y1="0" y2={places.height} stroke="var(--rule)" />
           ))}
           {layers.map((layer) => (
-            <g
+            <LayerName
               key={layer}
-              role="button"
-              tabIndex={0}
-              aria-pressed={folded.has(layer)}
-              aria-label={`Fold ${layer}`}
-              onClick={() => fold(layer)}
-              onKeyDown={(event) => {
-                if (event.key !== "Enter" && event.key !== " ") return;
-                event.preventDefault();
-                event.stopPropagation();
-                fold(layer);
-              }}
-              style={{ cursor: "pointer" }}
-            >
-              <rect x="0" y={(places.layers.get(layer) as number) - 10} width={places.left - 8} height="20" rx="4" fill="var(--card)" />
-              <text className="cv-muted" x={(places.left - 8) / 2} y={(places.layers.get(layer) as number) + 4} textAnchor="middle">
-                {folded.has(layer) ? "▸ " : ""}
-                {layer}
-              </text>
-            </g>
+              layer={layer}
+              folded={folded}
+              onFolded={setFolded}
+              x={0}
+              y={(places.layers.get(layer) as number) - 10}
+              width={places.left - 8}
+              height={20}
+            />
           ))}
           {layout.moves.map((ends) => (
             <path
@@ -173,63 +140,39 @@ export function PositionGraph({
             </path>
           ))}
           {order.map((edge, turn) => {
-            const known = Number.isNaN(edge.weight) ? 0 : edge.weight;
-            const thick = 0.8 + 4.2 * Math.min(1, Math.abs(known) / strongest);
-            const stroke = css(colour(SIGNS, known >= 0 ? 0.65 : -0.65, theme));
+            const thick = thickness(edge.weight, strongest);
             const [from, to] = [places.nodes[edge.source], places.nodes[edge.target]] as [Spot, Spot];
-            const way = upward(from, to, bowOf(edge, places, turn), 5 + thick);
-            const [only, more] = edge.members;
-            const choose =
-              onSelect && panel.edgeDim !== undefined && only !== undefined && more === undefined
-                ? () => onSelect({ [panel.edgeDim as string]: only })
-                : undefined;
             return (
-              <g
+              <Arrow
                 key={`${edge.source} ${edge.target}`}
+                weight={edge.weight}
+                thick={thick}
+                theme={theme}
+                path={upward(from, to, bowOf(edge, places, turn), 5 + thick)}
+                head={headOf(to, thick)}
+                said={saidOfEdge(panel, layout.nodes, edge, signs)}
                 opacity={near(edge) ? 1 : 0.12}
-                onClick={choose}
-                style={choose && { cursor: "pointer" }}
-                data-arrow={choose && only}
-              >
-                {choose && <path d={way} fill="none" stroke="transparent" strokeWidth={Math.max(12, thick)} />}
-                <path
-                  d={way}
-                  fill="none"
-                  stroke={stroke}
-                  strokeWidth={thick}
-                  strokeOpacity="0.75"
-                  strokeDasharray={known < 0 ? "6 4" : undefined}
-                >
-                  <title>{saidOfEdge(panel, layout.nodes, edge, signs)}</title>
-                </path>
-                <polygon points={headOf(to, thick)} fill={stroke} />
-              </g>
+                members={edge.members}
+                onChoose={choose}
+              />
             );
           })}
           {layout.nodes.map((node, index) => {
             const { x, y } = places.nodes[index] as Spot;
             const own = index === at || (at === null && linked !== undefined && node.members.includes(linked));
             return (
-              <g
+              <NodeBox
                 key={node.members[0]}
-                onPointerEnter={() => move(index)}
-                onPointerLeave={() => move(null)}
-                onClick={() => onSelect?.({ node: node.members[0] as number })}
+                x={x - places.wide / 2}
+                y={y}
+                width={places.wide}
+                own={own}
+                several={node.members.length > 1}
+                onPoint={(on) => move(on ? index : null)}
+                onChoose={() => onSelect?.({ node: node.members[0] as number })}
               >
-                <rect
-                  x={x - places.wide / 2}
-                  y={y - HIGH / 2}
-                  width={places.wide}
-                  height={HIGH}
-                  rx="5"
-                  fill={own ? "var(--accent-soft)" : node.members.length > 1 ? "var(--card)" : "var(--paper)"}
-                  stroke={own ? "var(--focus)" : "var(--muted)"}
-                  strokeWidth={own ? 2 : 1}
-                />
-                <text className="cv-mono" x={x} y={y + 4} textAnchor="middle">
-                  {node.short}
-                </text>
-              </g>
+                {node.short}
+              </NodeBox>
             );
           })}
         </svg>

@@ -16,31 +16,26 @@ import numpy as np
 
 from cutaway.core.errors import SiteError
 from cutaway.core.site import KINDS, Site
-from cutaway.drawing.palette import Scale, hexadecimal
 from cutaway.drawing.panels import Network, farthest
 from cutaway.drawing.positions import placed
 from cutaway.drawing.shapes.cells import nothing
+from cutaway.drawing.shapes.graph_marks import arrow, box, thickness
 from cutaway.drawing.shapes.layers import Layers, layered
 from cutaway.drawing.shapes.marks import (
     WIDTH,
     Drawing,
     Markup,
     cut,
-    element,
-    fill_of,
-    hint,
     joined,
     room_for,
     words,
 )
 from cutaway.drawing.shapes.position_grid import position_grid
 from cutaway.drawing.shapes.tree import tree, tree_of
-from cutaway.drawing.words import figure
 
 MOST_EDGES = 120
 _HIGH, _SIZE = 22.0, 11.0
 _ROOM_OF_NODE, _ROOM_OF_STOP = 34.0, 12.0
-_SIGNS = Scale("diverging", -1, 1)
 Place = tuple[float, float]
 
 
@@ -118,47 +113,17 @@ def _way(panel: Network, index: int, layers: Layers, places: Mapping[int, Place]
 
 def _node(name: str, place: Place, wide: float) -> Markup:
     x, middle = place
-    box = element(
-        "rect",
-        hint(name),
-        x=x,
-        y=middle - _HIGH / 2,
-        width=wide,
-        height=_HIGH,
-        rx=5,
-        fill="#ffffff",
-        stroke="#5b646e",
-        class_="paper muted-line",
-    )
     shown = cut(name, _SIZE, wide - 8, mono=True)
-    return joined(box, words(x + wide / 2, middle + 4, shown, size=_SIZE, anchor="middle", mono=True))
+    text = words(x + wide / 2, middle + 4, shown, size=_SIZE, anchor="middle", mono=True)
+    return joined(box(name, x, middle, wide, _HIGH), text)
 
 
 def _arrow(panel: Network, index: int, way: list[Place], strongest: float) -> Markup:
-    weight = float(panel.weights[index])
-    known = 0.0 if math.isnan(weight) else weight
-    thick = 0.8 + 4.2 * min(1.0, abs(known) / strongest)
-    rgb, name = fill_of(_SIGNS, 0.65 if known >= 0 else -0.65)
-    ends = f"{panel.nodes[panel.sources[index]]} → {panel.nodes[panel.targets[index]]}"
-    said = figure(weight, signs=bool((panel.weights < 0).any()))
-    note = hint(f"{ends}\n{panel.weight_name} {said}" if panel.weight_name else ends)
-    colour = hexadecimal(rgb)
+    thick = thickness(float(panel.weights[index]), strongest)
     tip, level = way[-1]
-    back = tip - 5 - thick
-    curve = element(
-        "path",
-        note,
-        d=_curved([*way[:-1], (back, level)]),
-        fill="none",
-        stroke=colour,
-        stroke_width=thick,
-        stroke_opacity=0.75,
-        stroke_dasharray="6 4" if known < 0 else None,
-        class_=f"{name}-line",
-    )
-    half = 3 + thick * 0.7
+    back, half = tip - 5 - thick, 3 + thick * 0.7
     head = f"{tip:.1f} {level:.1f} {back - 1:.1f} {level - half:.1f} {back - 1:.1f} {level + half:.1f}"
-    return joined(curve, element("polygon", points=head, fill=colour, class_=name))
+    return arrow(panel, index, _curved([*way[:-1], (back, level)]), head, thick)
 
 
 def _curved(way: Sequence[Place]) -> str:

@@ -14,26 +14,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cutaway.drawing.palette import Scale, hexadecimal
 from cutaway.drawing.panels import Network, farthest
 from cutaway.drawing.positions import Placed
+from cutaway.drawing.shapes.graph_marks import arrow, box, thickness
 from cutaway.drawing.shapes.marks import (
     Drawing,
     Markup,
     cut,
     element,
-    fill_of,
     hint,
     joined,
     line,
     room_for,
     words,
 )
-from cutaway.drawing.words import figure, label
+from cutaway.drawing.words import label
 
 MOST_EDGES, BESIDE, FEW_COLUMNS = 120, 3, 8
 _HIGH, _SIZE, _BETWEEN, _ROWS = 20.0, 11.0, 6.0, 30.0
-_SIGNS = Scale("diverging", -1, 1)
 Place = tuple[float, float]
 
 
@@ -126,19 +124,8 @@ def _frame(places: Placed, grid: _Grid) -> list[Markup]:
 
 def _node(name: str, said: str, place: Place, wide: float) -> Markup:
     x, y = place
-    box = element(
-        "rect",
-        hint(name),
-        x=x - wide / 2,
-        y=y - _HIGH / 2,
-        width=wide,
-        height=_HIGH,
-        rx=5,
-        fill="#ffffff",
-        stroke="#5b646e",
-        class_="paper muted-line",
-    )
-    return joined(box, words(x, y + 4, said, size=_SIZE, anchor="middle", mono=True))
+    text = words(x, y + 4, said, size=_SIZE, anchor="middle", mono=True)
+    return joined(box(name, x - wide / 2, y, wide, _HIGH), text)
 
 
 def _move(panel: Network, index: int, grid: _Grid) -> Markup:
@@ -157,32 +144,16 @@ def _move(panel: Network, index: int, grid: _Grid) -> Markup:
 
 
 def _arrow(panel: Network, index: int, grid: _Grid, strongest: float, turn: int) -> Markup:
-    weight = float(np.nan_to_num(panel.weights[index]))
-    thick = 0.8 + 4.2 * min(1.0, abs(weight) / strongest)
-    rgb, name = fill_of(_SIGNS, 0.65 if weight >= 0 else -0.65)
+    thick = thickness(float(panel.weights[index]), strongest)
     source, target = panel.sources[index], panel.targets[index]
-    ends = f"{panel.nodes[source]} → {panel.nodes[target]}"
-    said = figure(float(panel.weights[index]), signs=bool((panel.weights < 0).any()))
-    note = hint(f"{ends}\n{panel.weight_name} {said}" if panel.weight_name else ends)
     (x1, y1), (x2, y2) = grid.nodes[source], grid.nodes[target]
-    bottom, back = y2 + _HIGH / 2, 5 + thick
+    bottom, back, half = y2 + _HIGH / 2, 5 + thick, 3 + thick * 0.7
     far = abs(y1 - y2) > _HIGH + _BETWEEN + _ROWS + 2
     aside = grid.middles[source] or grid.middles[target] or (1 if turn % 2 else -1)
     bow = aside * (grid.wide * 0.7 + 10 + 5 * (turn % 3)) if far else 0.0  # past the nodes between
-    colour, half = hexadecimal(rgb), 3 + thick * 0.7
-    curve = element(
-        "path",
-        note,
-        d=_upward((x1, y1 - _HIGH / 2), (x2, bottom + back), bow),
-        fill="none",
-        stroke=colour,
-        stroke_width=thick,
-        stroke_opacity=0.75,
-        stroke_dasharray="6 4" if weight < 0 else None,
-        class_=f"{name}-line",
-    )
+    path = _upward((x1, y1 - _HIGH / 2), (x2, bottom + back), bow)
     head = f"{x2:.1f} {bottom:.1f} {x2 - half:.1f} {bottom + back + 1:.1f} {x2 + half:.1f} {bottom + back + 1:.1f}"
-    return joined(curve, element("polygon", points=head, fill=colour, class_=name))
+    return arrow(panel, index, path, head, thick)
 
 
 def _upward(start: Place, end: Place, bow: float) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from cutaway.drawing.palette import Scale, hexadecimal
 from cutaway.drawing.panels import Network
+from cutaway.drawing.shapes.graph_marks import box
 from cutaway.drawing.shapes.marks import WIDTH, Drawing, Markup, element, fill_of, hint, joined, room_for, words
 from cutaway.drawing.words import number
 
@@ -135,20 +136,8 @@ def _branch(panel: Network, child: int, end: tuple[float, float], start: tuple[f
 
 def _box(name: str, own: str, said: str, place: tuple[float, float], wide: float) -> Markup:
     x, middle = place
-    box = element(
-        "rect",
-        hint(f"{name} {said}".strip()),
-        x=x,
-        y=middle - _HIGH / 2,
-        width=wide,
-        height=_HIGH,
-        rx=5,
-        fill="#ffffff",
-        stroke="#5b646e",
-        class_="paper muted-line",
-    )
     return joined(
-        box,
+        box(f"{name} {said}".strip(), x, middle, wide, _HIGH),
         words(x + 8, middle + 4, own, size=_SIZE, mono=True, bold=True),
         words(x + wide - 8, middle + 4, said, size=_SIZE, anchor="end", colour="muted"),
     )

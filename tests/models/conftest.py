@@ -13,7 +13,7 @@ from cutaway.core.task import Task
 from cutaway.models import taps
 from cutaway.models.model import Model
 from cutaway.testing.architectures import tiny_model
-from cutaway.testing.tiny import texts_of, tiny_tokenizer
+from cutaway.testing.tiny import texts_of, tiny, tiny_tokenizer
 
 Open = Callable[..., Model]
 
@@ -135,3 +135,33 @@ class _EncodedIds:
         self.ids, self.contrast_ids, self.positions = ids, contrast_ids, positions
         self.answer_ids, self.wrong_ids = answer_ids, wrong_ids
         self.task = Task(name="ids", prompts=tuple(str(i) for i in range(len(ids))))
+
+
+@pytest.fixture(scope="module")
+def small() -> dict[str, Model]:
+    """Tiny Llama (two key/value heads for four) and GPT-2 in double precision."""
+    made = {"llama": tiny("llama"), "gpt2": tiny("gpt2")}
+    for model in made.values():
+        model.hf.double()
+    return made
+
+
+@pytest.fixture(scope="module")
+def double_everywhere() -> Iterator[None]:
+    """Double precision to the end, where transformers goes down to single precision and back."""
+    softmax, to, as_float = torch.nn.functional.softmax, torch.Tensor.to, torch.Tensor.float
+    patch = pytest.MonkeyPatch()
+
+    def precise_softmax(value: Any, *args: Any, **options: Any) -> Any:
+        if value.dtype == torch.float64 and options.get("dtype") == torch.float32:
+            options["dtype"] = torch.float64
+        return softmax(value, *args, **options)
+
+    def precise_to(value: Any, *args: Any, **options: Any) -> Any:
+        return value if value.dtype == torch.float64 and args[:1] == (torch.float32,) else to(value, *args, **options)
+
+    patch.setattr(torch.nn.functional, "softmax", precise_softmax)
+    patch.setattr(torch.Tensor, "to", precise_to)
+    patch.setattr(torch.Tensor, "float", lambda t: t if t.dtype == torch.float64 else as_float(t))
+    yield
+    patch.undo()

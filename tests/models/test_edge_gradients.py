@@ -25,15 +25,6 @@ def norm(logits: torch.Tensor) -> torch.Tensor:
     return (logits[:, 5:25] ** 2).sum(dim=1)
 
 
-@pytest.fixture(scope="module")
-def small():
-    """Tiny Llama (two key/value heads for four) and GPT-2 in double precision."""
-    made = {family: tiny(family) for family in ("llama", "gpt2")}
-    for model in made.values():
-        model.hf.double()
-    return made
-
-
 def by_autograd(model, along: float) -> np.ndarray:
     """Scores edge by edge: the gradient at each target's own stream times the difference of each source."""
     graph = edges.graph_of(model)

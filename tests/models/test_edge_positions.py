@@ -32,36 +32,6 @@ def norm(logits: torch.Tensor) -> torch.Tensor:
     return (logits[:, 5:25] ** 2).sum(dim=1)
 
 
-@pytest.fixture(scope="module")
-def small():
-    """Tiny Llama (two key/value heads for four) and GPT-2 in double precision."""
-    made = {family: tiny(family) for family in ("llama", "gpt2")}
-    for model in made.values():
-        model.hf.double()
-    return made
-
-
-@pytest.fixture(scope="module")
-def double_everywhere():
-    """Double precision to the end, where transformers goes down to single precision and back."""
-    softmax, to, as_float = torch.nn.functional.softmax, torch.Tensor.to, torch.Tensor.float
-    patch = pytest.MonkeyPatch()
-
-    def precise_softmax(value, *args, **options):
-        if value.dtype == torch.float64 and options.get("dtype") == torch.float32:
-            options["dtype"] = torch.float64
-        return softmax(value, *args, **options)
-
-    def precise_to(value, *args, **options):
-        return value if value.dtype == torch.float64 and args[:1] == (torch.float32,) else to(value, *args, **options)
-
-    patch.setattr(torch.nn.functional, "softmax", precise_softmax)
-    patch.setattr(torch.Tensor, "to", precise_to)
-    patch.setattr(torch.Tensor, "float", lambda t: t if t.dtype == torch.float64 else as_float(t))
-    yield
-    patch.undo()
-
-
 @dataclass
 class PlainAt(PlainEdges):
     """The slow run, with edges changed at the tokens of some labels: `patched` is [source, target, label]."""

@@ -14,7 +14,6 @@ from cutaway.models import edges
 from cutaway.models.edge_pass import Pass
 from cutaway.models.metric import Metric
 from cutaway.testing.plain_edges import PlainEdges
-from cutaway.testing.tiny import tiny
 
 IDS = [[7, 12, 3, 44, 9, 30], [21, 5, 18, 6, 40, 11]]
 OTHER = [[7, 12, 3, 25, 9, 31], [21, 5, 33, 6, 19, 11]]
@@ -28,15 +27,6 @@ NETWORKS = [
 def norm(logits: torch.Tensor) -> torch.Tensor:
     """A smooth number of some logits."""
     return (logits[:, 5:25] ** 2).sum(dim=1)
-
-
-@pytest.fixture(scope="module")
-def small():
-    """Tiny Llama (two key/value heads for four) and GPT-2 in double precision."""
-    made = {family: tiny(family) for family in ("llama", "gpt2")}
-    for model in made.values():
-        model.hf.double()
-    return made
 
 
 def plain(model, mask, ids=IDS, other=OTHER, zero=False):
@@ -88,27 +78,6 @@ def test_a_part_that_reads_nothing_reads_exactly_nothing(small, double_everywher
     found = edges.prepare(model, IDS, edges.zero()).logits(sets)
     for mask, ours in zip(sets, found, strict=True):
         assert torch.allclose(ours, plain(model, mask, zero=True), rtol=1e-9, atol=1e-14)
-
-
-@pytest.fixture(scope="module")
-def double_everywhere():
-    """Double precision to the end, where transformers goes down to single precision and back."""
-    softmax, to, as_float = torch.nn.functional.softmax, torch.Tensor.to, torch.Tensor.float
-    patch = pytest.MonkeyPatch()
-
-    def precise_softmax(value, *args, **options):
-        if value.dtype == torch.float64 and options.get("dtype") == torch.float32:
-            options["dtype"] = torch.float64
-        return softmax(value, *args, **options)
-
-    def precise_to(value, *args, **options):
-        return value if value.dtype == torch.float64 and args[:1] == (torch.float32,) else to(value, *args, **options)
-
-    patch.setattr(torch.nn.functional, "softmax", precise_softmax)
-    patch.setattr(torch.Tensor, "to", precise_to)
-    patch.setattr(torch.Tensor, "float", lambda t: t if t.dtype == torch.float64 else as_float(t))
-    yield
-    patch.undo()
 
 
 @pytest.mark.parametrize("kind", NETWORKS)

@@ -5,7 +5,7 @@ completeness gap. Inseq makes a call for each of the 32 tokens; in a causal mode
 occlusion gives absolute values, so ours are compared without their signs. None of the two tests its map here.
 Saliency is bounded by its products of matrices: for each target a backward pass over the tokens that it sees is 0.54
 TFLOP in all, beside 1.38 of Inseq's forward and backward passes with the unembedding of every token. What is left out
-is a factor of 2.5; anything beyond it is how busy the processor is kept.
+is a factor of 2.5; anything beyond it is how busy the processor is kept (`cutaway.models.pullback`).
 Memory: the peak of our saliency over the 96 tokens beside that of one plain backward pass over them, and the same for
 a prompt of 2,000 tokens.
 """

@@ -21,7 +21,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -30,8 +30,9 @@ from torch import Tensor
 from cutaway.core.edit import replace
 from cutaway.core.errors import ModelError, PlanError
 from cutaway.core.site import Site
-from cutaway.models import forward, memory, taps
+from cutaway.models import forward, memory, pullback, taps
 from cutaway.models.encode import Encoded
+from cutaway.models.layer_pullback import Unexplained
 from cutaway.models.pass_groups import groups_of_targets, pass_tokens
 from cutaway.models.program import Clock, Program
 
@@ -92,6 +93,7 @@ def gradients_of_targets(
     source: int = 0,
     at: Site = EMBED,
     reduce: Reduce | None = None,
+    formulas: pullback.Formulas | Literal["where they serve"] | None = "where they serve",
 ) -> TargetGradients:
     """Scores of several targets and their gradients at the embeddings: shared forward passes, one backward a target.
 
@@ -105,8 +107,14 @@ def gradients_of_targets(
         source: in an encoder-decoder, how many tokens at the start of a row the encoder reads.
         at: where the gradient is taken, and what `embeddings` takes the place of: a stream of width d_model.
         reduce: what to keep of gradients, so that those of many targets of a long text need no memory.
+        formulas: go back by formulas (see `pullback`); None for autograd.
     """
     chosen = list(range(len(positions))) if targets is None else list(targets)
+    if formulas == "where they serve":
+        formulas = None if at != EMBED else pullback.formulas_for(model, ids, len(chosen))
+    if formulas is not None:
+        with contextlib.suppress(Unexplained):
+            return _by_formulas(model, formulas, ids, positions, score, embeddings, chosen, reduce)
     found = _Found((len(chosen), len(ids), len(ids[0])), reduce)
     with _weights_at_rest(model.hf), torch.enable_grad():
         leaves, cut = _forward(model, ids, positions, embeddings, source, at, grad=True)
@@ -127,6 +135,27 @@ def gradients_of_targets(
             _backward(cut, leaves, own, range(len(group)), group, found)
             del leaves, cut
     return TargetGradients(values.detach(), found.whole)
+
+
+def _by_formulas(
+    model: Model,
+    formulas: pullback.Formulas,
+    ids: Sequence[Sequence[int]],
+    positions: Sequence[int],
+    score: Score,
+    embeddings: Tensor | None,
+    chosen: Sequence[int],
+    reduce: Reduce | None,
+) -> TargetGradients:
+    _refuse(model, ids, positions, 0, EMBED)
+    found = _Found((len(chosen), len(ids), len(ids[0])), reduce)
+    kept = _Kept(model, ids, embeddings, 0, EMBED, grad=True)
+    with _weights_at_rest(model.hf), torch.enable_grad():
+        with kept.installed():
+            run = pullback.watched(model, formulas, ids, positions, score)
+        for members, grads in pullback.pulled(run, kept.leaves[0], chosen, [positions[target] for target in chosen]):
+            found.put(members, [grads])
+    return TargetGradients(run.values, found.whole)
 
 
 class _Found:

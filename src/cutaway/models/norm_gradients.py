@@ -6,6 +6,9 @@ module itself, and the formula is compared with autograd once. A norm that does 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -14,26 +17,60 @@ from cutaway.models.edge_parts import Norm
 from cutaway.models.unembedding import FrozenNorm
 
 
+@dataclass(frozen=True, eq=False)
+class NormSlope:
+    """The Jacobian of a norm at each place of a stream.
+
+    With y = gain * x̂ * s and s = (mean x̂² + ε)^-½, the slope of s takes out what lies along the stream.
+
+    Attributes:
+        straight: gain * s.
+        weights: gain * x̂, by which gradients are summed.
+        along: -x̂ * s³ / d_model, by which their sum is taken out.
+        centres: whether the mean is taken out too.
+    """
+
+    straight: Float[Tensor, "*place d_model"]
+    weights: Float[Tensor, "*place d_model"]
+    along: Float[Tensor, "*place d_model"]
+    centres: bool
+
+    @staticmethod
+    def of(norm: FrozenNorm, stream: Float[Tensor, "*place d_model"]) -> NormSlope:
+        """The Jacobian at a stream."""
+        gain, scale = norm.gain.to(stream), norm.scale(stream)
+        centred = stream - stream.mean(dim=-1, keepdim=True) if norm.centres else stream
+        return NormSlope(gain * scale, gain * centred, centred * (-(scale**3) / stream.shape[-1]), norm.centres)
+
+    def at(self, places: Callable[[Tensor], Tensor]) -> NormSlope:
+        """The Jacobian at some of the places."""
+        return NormSlope(places(self.straight), places(self.weights), places(self.along), self.centres)
+
+    def __call__(
+        self, grads: Float[Tensor, "*target place d_model"], onto: Float[Tensor, "*target place d_model"] | None = None
+    ) -> Float[Tensor, "*target place d_model"]:
+        """Gradients after the norm as gradients before it; added to others where those are given."""
+        along = (grads * self.weights).sum(dim=-1, keepdim=True)
+        found = grads * self.straight if onto is None else torch.addcmul(onto, grads, self.straight)
+        found.addcmul_(self.along, along)
+        return found.sub_((grads * self.straight).mean(dim=-1, keepdim=True)) if self.centres else found
+
+
 def pulled_back(
     norm: Norm, stream: Float[Tensor, "token d_model"], grads: Float[Tensor, "target token d_model"]
 ) -> Float[Tensor, "target token d_model"]:
     """Gradients after a norm as gradients before it, by the norm's own Jacobian at a stream."""
     if norm.module is None:
         return grads
+    slope = slope_at(norm, stream)
+    return _by_autograd(norm, stream, grads) if slope is None else slope(grads)
+
+
+def slope_at(norm: Norm, stream: Float[Tensor, "*place d_model"]) -> NormSlope | None:
+    """The Jacobian of a norm at a stream; None where it is not that of the formula."""
     if not norm.learned:
-        norm.learned.append(_frozen(norm, stream))
-    frozen = norm.learned[0]
-    return _by_autograd(norm, stream, grads) if frozen is None else _by_formula(frozen, stream, grads)
-
-
-def _by_formula(frozen: FrozenNorm, stream: Tensor, grads: Tensor) -> Tensor:
-    # y = gain * x̂ * s with s = (mean x̂² + ε)^-½: the slope of s takes out what lies along the stream.
-    scale = frozen.scale(stream)
-    centred = stream - stream.mean(dim=-1, keepdim=True) if frozen.centres else stream
-    before = grads * frozen.gain.to(grads)
-    along = torch.einsum("ntd,td->nt", before, centred)
-    found = before.mul_(scale).sub_(along[..., None] * (centred * scale**3 / stream.shape[-1]))
-    return found.sub_(found.mean(dim=-1, keepdim=True)) if frozen.centres else found
+        norm.learned.append(_frozen(norm, stream.reshape(-1, stream.shape[-1])))
+    return None if norm.learned[0] is None else NormSlope.of(norm.learned[0], stream)
 
 
 def _frozen(norm: Norm, stream: Tensor) -> FrozenNorm | None:
@@ -43,7 +80,7 @@ def _frozen(norm: Norm, stream: Tensor) -> FrozenNorm | None:
     noise = torch.randn((2, *few.shape), generator=torch.Generator().manual_seed(0)).to(stream)
     theirs = _by_autograd(norm, few, noise)
     tolerance = 1e-4 if stream.dtype in (torch.float32, torch.float64) else 5e-2
-    fits = (_by_formula(found, few, noise) - theirs).norm() <= tolerance * theirs.norm()
+    fits = (NormSlope.of(found, few)(noise) - theirs).norm() <= tolerance * theirs.norm()
     return found if bool(fits) else None
 
 

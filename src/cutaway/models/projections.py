@@ -123,7 +123,7 @@ def _find(model: Model) -> list[Projections | str]:
         if layer.attention is None or "q" not in layer.places:
             continue
         attention[layer.attention] = beside(layer.attention, taps.AttentionTap(_keeping(seen[layer.index])))
-        modules += [taps.ModuleTap(m, "out", _leaf(seen[layer.index], m)) for m in _linear_maps(layer)]
+        modules += [taps.ModuleTap(m, "out", _leaf(seen[layer.index], m)) for m in linear_maps(layer)]
     if not attention:
         return [_reason(layer) for layer in layers]
     wanted = [weight for weight in model.hf.parameters() if weight.requires_grad]
@@ -144,7 +144,7 @@ def _find(model: Model) -> list[Projections | str]:
         return [_of_layer(layer, seen[layer.index]) for layer in layers]
 
 
-def _linear_maps(layer: Layer) -> list[nn.Module]:
+def linear_maps(layer: Layer) -> list[nn.Module]:
     """Leaves with a matrix, in the block that holds the attention call."""
     return [
         module

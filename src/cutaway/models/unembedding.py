@@ -75,7 +75,7 @@ class FrozenNorm:
 
 
 def _apply_norm(module: nn.Module, x: Tensor) -> Tensor:
-    out = module(x)
+    out = module.forward(x)  # past its hooks: what somebody adds there is not the norm's own
     return out if isinstance(out, Tensor) else out[0]
 
 

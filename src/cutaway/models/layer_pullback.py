@@ -25,11 +25,12 @@ from torch import Tensor, nn
 
 from cutaway.models import taps
 from cutaway.models.edge_parts import LayerParts, Norm
-from cutaway.models.norm_gradients import NormSlope, slope_at
+from cutaway.models.norm_gradients import NormSlope, frozen_of
 from cutaway.models.place import projection_weight
 from cutaway.models.probe import same
 from cutaway.models.program import beside
 from cutaway.models.projections import KINDS, linear_maps
+from cutaway.models.unembedding import FrozenNorm
 
 Grads = Float[Tensor, "target row position d_model"]
 
@@ -52,6 +53,11 @@ class Seen:
     values: dict[str, Tensor] = field(default_factory=dict)
     taken: dict[nn.Module, Tensor] = field(default_factory=dict)
     maps: dict[nn.Module, Tensor] = field(default_factory=dict)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for kept in (self.values, self.taken, self.maps):
+            kept.clear()
 
     def keep(self, name: str, value: Tensor) -> None:
         """Keep a value; the graph goes on."""
@@ -155,7 +161,6 @@ class Only:
 
 
 Where = Upto | Only
-Slopes = tuple[NormSlope | None, NormSlope | None]  # of the norms before attention and before the MLP
 
 
 # --- between a linear map and the q, k or v that it makes --------------------------------------------------------
@@ -230,6 +235,44 @@ def rotation_of(
     return found if same(found(mixed[None], Upto(shape[1]))[0], slopes[2], tolerance) else None
 
 
+@dataclass(frozen=True, eq=False)
+class NormAt:
+    """A norm with the stream that it reads. Its Jacobian is three times as large, and soon made.
+
+    Attributes:
+        norm: its gain and bias.
+        stream: before it [row, position, d_model].
+        scale: by which it multiplies there [row, position, 1].
+    """
+
+    norm: FrozenNorm
+    stream: Tensor
+    scale: Tensor
+
+    @staticmethod
+    def of(norm: Norm, stream: Tensor) -> NormAt | None:
+        """A norm at a stream; None where there is no norm.
+
+        Raises:
+            Unexplained: its Jacobian is not that of the formula.
+        """
+        if norm.module is None:
+            return None
+        found = frozen_of(norm, stream)
+        if found is None:
+            raise Unexplained("the Jacobian of a norm is not that of the formula")
+        return NormAt(found, stream, found.scale(stream))
+
+    def slope(self, where: Where) -> NormSlope:
+        """The Jacobian at some positions."""
+        return NormSlope.of(self.norm, where.of(self.stream), where.of(self.scale))
+
+    @property
+    def value(self) -> Tensor:
+        """What the norm gives by what was learned of it."""
+        return self.norm.linear(self.stream, self.scale) + self.norm.bias
+
+
 # --- a layer -----------------------------------------------------------------------------------------------------
 
 
@@ -239,7 +282,7 @@ class LayerPullback:
 
     Attributes:
         parts: of the layer.
-        slopes: the Jacobians of the norms before attention and before the MLP; None where there is no norm.
+        norms: before attention and before the MLP; None where there is none.
         neurons: linear map -> slope of the neurons in what it gives [row, position, out].
         rotations: of q, k and v; None where autograd goes from these to their maps.
         calls: q, k and v of the attention call, with their graph.
@@ -250,7 +293,7 @@ class LayerPullback:
     """
 
     parts: LayerParts
-    slopes: Slopes
+    norms: tuple[NormAt | None, NormAt | None]
     neurons: Mapping[nn.Module, Tensor]
     rotations: Mapping[str, Rotation] | None
     calls: Mapping[str, Tensor]
@@ -260,7 +303,7 @@ class LayerPullback:
 
     def __call__(self, grads: Grads, where: Where) -> Grads:
         """Gradients after the layer, at the positions of `where`, as gradients before it at all up to its length."""
-        before_attention, before_mlp = self.slopes
+        before_attention, before_mlp = self.norms
         middle = _before(before_mlp, self._of_mlp(grads, where), grads, where)
         inner = self._of_attention(grads if self.parts.layer.parallel else middle, where)
         return _before(before_attention, inner, where.spread(middle), Upto(where.length))
@@ -338,9 +381,9 @@ class LayerPullback:
         return found
 
 
-def _before(slope: NormSlope | None, grads: Tensor, onto: Tensor, where: Where) -> Tensor:
+def _before(norm: NormAt | None, grads: Tensor, onto: Tensor, where: Where) -> Tensor:
     """Gradients after a norm as those before it, added to those that go past it."""
-    return onto + grads if slope is None else slope.at(where.of)(grads, onto)
+    return onto + grads if norm is None else norm.slope(where)(grads, onto)
 
 
 def prepared(
@@ -358,8 +401,8 @@ def prepared(
     Raises:
         Unexplained: the run was not what the formulas say.
     """
-    slopes = _slope(part.attn_norm, seen.values["stream"]), _slope(part.mlp_norm, seen.values["middle"])
-    _check(part, seen, slopes, tolerance)
+    norms = NormAt.of(part.attn_norm, seen.values["stream"]), NormAt.of(part.mlp_norm, seen.values["middle"])
+    _check(part, seen, norms, tolerance)
     rows, length, heads, width = seen.values["q"].shape
     kv = seen.values["k"].shape[2]
     pattern = seen.values["pattern"].to(seen.values["z"]).unflatten(1, (kv, heads // kv))
@@ -383,30 +426,14 @@ def prepared(
     turned = len(rotations) == len(KINDS)
     return LayerPullback(
         part,
-        slopes,
+        norms,
         _neurons(seen),
         rotations if turned else None,
         {} if turned else {kind: seen.values[kind] for kind in KINDS},
-        {} if turned else seen.maps,
+        {} if turned else dict(seen.maps),
         z,
         {"q": queries, "k": (keys * scale).contiguous(), "v": values.contiguous(), "pattern": pattern},
     )
-
-
-def _slope(norm: Norm, stream: Tensor) -> NormSlope | None:
-    if norm.module is None:
-        return None
-    found = slope_at(norm, stream)
-    if found is None:
-        raise Unexplained("the Jacobian of a norm is not that of the formula")
-    return found
-
-
-def _normed(norm: Norm, slope: NormSlope | None, stream: Tensor) -> Tensor:
-    """What a norm gives by what was learned of it."""
-    if slope is None or norm.learned[0] is None:
-        return stream
-    return slope.straight * norm.learned[0]._centred(stream) + norm.learned[0].bias
 
 
 def _neurons(seen: Seen) -> dict[nn.Module, Tensor]:
@@ -419,15 +446,15 @@ def _neurons(seen: Seen) -> dict[nn.Module, Tensor]:
     return found
 
 
-def _check(part: LayerParts, seen: Seen, slopes: Slopes, tolerance: float) -> None:
+def _check(part: LayerParts, seen: Seen, norms: tuple[NormAt | None, NormAt | None], tolerance: float) -> None:
     """The run was what the formulas say: the stream a sum, the maps fed by the norms, z changed by nobody."""
     values, scale = seen.values, part.layer.places["mlp_contrib"].scale
     attended = values["stream"] + part.scale * values["attn_gave"]
     assert part.projections is not None
     readers = {own.module for _, own in part.projections}
     fed = {
-        True: _normed(part.attn_norm, slopes[0], values["stream"]),
-        False: _normed(part.mlp_norm, slopes[1], values["middle"]),
+        True: values["stream"] if norms[0] is None else norms[0].value,
+        False: values["middle"] if norms[1] is None else norms[1].value,
     }
     links = [
         (values["middle"], values["stream"] if part.layer.parallel else attended),

@@ -6,7 +6,6 @@ module itself, and the formula is compared with autograd once. A norm that does 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -36,15 +35,13 @@ class NormSlope:
     centres: bool
 
     @staticmethod
-    def of(norm: FrozenNorm, stream: Float[Tensor, "*place d_model"]) -> NormSlope:
-        """The Jacobian at a stream."""
-        gain, scale = norm.gain.to(stream), norm.scale(stream)
+    def of(
+        norm: FrozenNorm, stream: Float[Tensor, "*place d_model"], scale: Float[Tensor, "*place 1"] | None = None
+    ) -> NormSlope:
+        """The Jacobian at a stream; `scale` is s there, where it is known."""
+        gain, scale = norm.gain.to(stream), norm.scale(stream) if scale is None else scale
         centred = stream - stream.mean(dim=-1, keepdim=True) if norm.centres else stream
         return NormSlope(gain * scale, gain * centred, centred * (-(scale**3) / stream.shape[-1]), norm.centres)
-
-    def at(self, places: Callable[[Tensor], Tensor]) -> NormSlope:
-        """The Jacobian at some of the places."""
-        return NormSlope(places(self.straight), places(self.weights), places(self.along), self.centres)
 
     def __call__(
         self, grads: Float[Tensor, "*target place d_model"], onto: Float[Tensor, "*target place d_model"] | None = None
@@ -62,15 +59,15 @@ def pulled_back(
     """Gradients after a norm as gradients before it, by the norm's own Jacobian at a stream."""
     if norm.module is None:
         return grads
-    slope = slope_at(norm, stream)
-    return _by_autograd(norm, stream, grads) if slope is None else slope(grads)
+    frozen = frozen_of(norm, stream)
+    return _by_autograd(norm, stream, grads) if frozen is None else NormSlope.of(frozen, stream)(grads)
 
 
-def slope_at(norm: Norm, stream: Float[Tensor, "*place d_model"]) -> NormSlope | None:
-    """The Jacobian of a norm at a stream; None where it is not that of the formula."""
+def frozen_of(norm: Norm, stream: Float[Tensor, "*place d_model"]) -> FrozenNorm | None:
+    """The norm as gain and scale; None where its Jacobian is not that of the formula. Learned once, at a stream."""
     if not norm.learned:
         norm.learned.append(_frozen(norm, stream.reshape(-1, stream.shape[-1])))
-    return None if norm.learned[0] is None else NormSlope.of(norm.learned[0], stream)
+    return norm.learned[0]
 
 
 def _frozen(norm: Norm, stream: Tensor) -> FrozenNorm | None:

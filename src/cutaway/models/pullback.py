@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -98,17 +98,26 @@ def watched(
     Raises:
         Unexplained: the run was not what the formulas say.
     """
-    seen, end = _run(model, formulas.parts, ids, positions)
-    if not all(same(one.values["after"], next_one.values["stream"], ROUNDING) for one, next_one in pairwise(seen)):
-        raise Unexplained("the stream after a layer is not that before the next one")
+    layers: list[LayerPullback] = []
+    entered: list[Tensor] = []
+    left: list[Tensor] = []  # the stream after the layer before
+
+    def prepare(part: LayerParts, scale: float, seen: Seen) -> None:
+        if left and not same(left[0], seen.values["stream"], ROUNDING):
+            raise Unexplained("the stream after a layer is not that before the next one")
+        before = layers[-1] if layers else None
+        layers.append(layer_pullback.prepared(part, seen, scale, ROUNDING, before))
+        if before is None:
+            entered.append(seen.values["entered"])
+        left[:] = [seen.values["after"]]
+        seen.clear()  # a layer at a time: what is kept of all is what going back needs
+
+    scales = dict(zip(formulas.parts, formulas.scales, strict=True))
+    _, end = _run(model, formulas.parts, ids, positions, lambda part, seen: prepare(part, scales[part], seen))
     values = score(end.logits)
     (slope,) = torch.autograd.grad(values.sum(), end.leaf)
     slope = _before_the_end(end, slope, positions)
-    layers: list[LayerPullback] = []
-    for part, each, scale in zip(formulas.parts, seen, formulas.scales, strict=True):
-        before = layers[-1] if layers else None
-        layers.append(layer_pullback.prepared(part, each, scale, ROUNDING, before))
-    return Watched(values.detach(), slope, layers, seen[0].values["entered"])
+    return Watched(values.detach(), slope, layers, entered[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,16 +141,27 @@ def _run(
     parts: Sequence[LayerParts],
     ids: Sequence[Sequence[int]],
     positions: Sequence[int],
-    *,
-    learn: bool = False,
+    done: Callable[[LayerParts, Seen], None] | None = None,
 ) -> tuple[list[Seen], _End]:
-    """What the layers did, and what came after them."""
+    """What the layers did, and what came after them.
+
+    Args:
+        model: the network.
+        parts: of its layers.
+        ids: rows.
+        positions: of the targets.
+        done: gets what a layer did when it has run; without it the scores are seen too, to be learned from.
+    """
     seen = [Seen() for _ in parts]
     modules: list[taps.ModuleTap] = []
     attention: dict[nn.Module, taps.AttentionTap] = {}
     for part, each in zip(parts, seen, strict=True):
-        own, call = layer_pullback.watching(part, each, learn=learn)
+        own, call = layer_pullback.watching(part, each, learn=done is None)
         modules += own
+        if done is not None:
+            modules.append(
+                taps.ModuleTap(part.layer.module, "out", partial(_tell, done, part, each), part.layer.out_index)
+            )
         attention |= call
     streams: list[Tensor] = []
     finals: list[Tensor] = []
@@ -163,6 +183,10 @@ def _run(
     with taps.module_taps(modules), taps.attention_taps(attention):
         logits = model.hf(**forward.model_inputs(model.hf, ids)).logits
     return seen, _End(streams[0], finals[0], finals[1], logits)
+
+
+def _tell(done: Callable[[LayerParts, Seen], None], part: LayerParts, seen: Seen, _: Tensor) -> None:
+    done(part, seen)
 
 
 def _before_the_end(end: _End, slope: Tensor, positions: Sequence[int]) -> Tensor:
@@ -294,7 +318,7 @@ def _learned(model: Model) -> Formulas | None:
     try:
         parts = parts_of(model).layers
         with multigrad._weights_at_rest(model.hf), torch.inference_mode(False), torch.enable_grad():
-            seen, _ = _run(model, parts, ids, places, learn=True)
+            seen, _ = _run(model, parts, ids, places)
             scales = tuple(layer_pullback.scale_of(each) for each in seen)
         formulas = Formulas(parts, scales)
         theirs = multigrad.gradients_of_targets(model, ids, places, score, formulas=None).grads

@@ -179,6 +179,7 @@ class Bench:
         most: at most so many pairs in any row; None for each benchmark's own number.
         say: takes a line of progress.
         only: the one prompt pair to be measured, where a benchmark has several; all when empty.
+        offered: names among which `only` chooses, as far as a benchmark has come.
     """
 
     model: str
@@ -189,9 +190,11 @@ class Bench:
     most: int | None
     say: Callable[[str], None]
     only: str = ""
+    offered: list[str] = field(default_factory=list, compare=False)
 
     def wants(self, name: str) -> bool:
         """Whether rows of this name were asked for."""
+        self.offered.append(name)
         return not self.only or self.only == name
 
     @cached_property

@@ -59,8 +59,11 @@ def model_folder(name: str) -> Path:
 def run(bench: harness.Bench, name: str) -> Path:
     """Run one benchmark, keep its record, print its rows."""
     say(f"{name}: {BENCHES[name]}")
+    bench.offered.clear()
     start, busy = time.perf_counter(), harness.load()
     rows, sides = importlib.import_module(f"bench.{name}").measure(bench)
+    if not rows:
+        raise ValueError(f"{name} has no rows named {bench.only!r}; --only takes {', '.join(bench.offered)}.")
     seconds = time.perf_counter() - start
     kept = harness.record(bench, name, rows, harness.peer_versions(sides), seconds, busy)
     path = (harness.QUICK if bench.quick else harness.RECORDS) / f"{name}.json"

@@ -260,3 +260,21 @@ def test_rows_measured_anew_replace_their_own_and_say_so() -> None:
     assert [each["ratio"] for each in found["rows"]] == [1.0, 3.0, 4.0]
     assert found["date"] == "then" and found["rows"][0]["facts"] == {"kept": 1}
     assert found["rows"][1]["facts"] == {"kept": 1, "measured anew": "now", "load before it": 0.5}
+
+
+def test_rows_of_an_unknown_name_are_refused_and_leave_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench import harness, run
+
+    def measure(bench: harness.Bench) -> tuple[list[harness.Row], list[harness.Side]]:
+        assert not any([bench.wants("saliency"), bench.wants("memory")])
+        return [], []
+
+    monkeypatch.setattr("bench.attribution.measure", measure)
+    monkeypatch.setattr(harness, "RECORDS", tmp_path)
+    bench = harness.Bench("m", tmp_path, None, 1, False, None, lambda text: None, "salience")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"no rows named 'salience'; --only takes saliency, memory\.$"):
+            run.run(bench, "attribution")
+    assert not list(tmp_path.iterdir())
